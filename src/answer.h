@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: ISC */
+/* Copyright (c) 2026 The PicoDNS authors */
+
+#ifndef ANSWER_H
+#define ANSWER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dns.h"
+
+/* The fixed part of a value; the TTL offsets and the message follow it. */
+struct answer_value {
+	uint64_t	 stored_ms;	/* mono_boot_ms() */
+	uint16_t	 message_len;
+	uint16_t	 ttls;
+	uint16_t	 flags;		/* of the message's header */
+	uint16_t	 failed_s;	/* of a SERVFAIL: for how long it is kept */
+};
+
+#define ANSWER_VALUE_MAX	(sizeof(struct answer_value) + \
+    DNS_MESSAGE_MAX / 11 * sizeof(uint16_t) + DNS_MESSAGE_MAX)
+
+/* Room behind a value for the OPT that answer_write() may add. */
+#define ANSWER_SPARE		DNS_OPT_LEN
+
+/*
+ * Values stand in memory that is aligned for struct answer_value.
+ *
+ * Make a value of a message that an upstream sent (it is changed in the
+ * course).  Returns its length, and what dns_reply_parse() found in *reply;
+ * 0 if the message is malformed.
+ */
+size_t	 answer_pack(uint8_t value[ANSWER_VALUE_MAX], uint8_t *msg, size_t len,
+	    uint64_t now_ms, struct dns_reply *reply);
+
+/*
+ * Make a value that says SERVFAIL, for a key that had one for `before'
+ * seconds (0: none).  *seconds gets for how long to keep it: 1, doubling to
+ * 5 (RFC 9520 3.2).
+ */
+size_t	 answer_pack_failure(uint8_t value[ANSWER_VALUE_MAX],
+	    const uint8_t *key, size_t key_len, uint64_t now_ms,
+	    uint16_t before, uint16_t *seconds);
+
+/*
+ * Make the reply to query out of a value, in the value's own memory, which
+ * holds have bytes of its value_len and has ANSWER_SPARE bytes behind them.
+ * limit is the longest reply that the client takes; one that would be longer
+ * (or of which have is too short) is empty and has TC set.  *reply points at
+ * the reply.  Returns its length, or 0 if the value makes no sense.
+ */
+size_t	 answer_write(uint8_t *value, size_t have, size_t value_len,
+	    const struct dns_query *query, size_t limit, uint64_t now_ms,
+	    uint8_t **reply);
+
+/* The longest reply that may go to a client over UDP. */
+size_t	 answer_udp_limit(const struct dns_query *query);
+
+#endif

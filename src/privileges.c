@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: ISC */
+/* Copyright (c) 2026 The PicoDNS authors */
+
+/*
+ * Giving privileges up.  The master keeps root, and parses no packet; each
+ * child becomes an ordinary user in an empty directory before it touches one.
+ * Whoever isn't root runs as it is.  All children die with the master.
+ */
+
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#ifdef HAVE_SYS_PRCTL_H
+#include <sys/prctl.h>
+#endif
+
+#include <dirent.h>
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "privileges.h"
+#include "server.h"
+
+static const char	*directory_check(const char *);
+static void		 confine(const struct privileges *);
+static void		 die_with(pid_t);
+static void		 give_up(const char *) __attribute__((__noreturn__));
+
+const char *
+privileges_prepare(struct privileges *privileges, const char *user,
+    const char *chroot)
+{
+	const struct passwd *pw;
+
+	memset(privileges, 0, sizeof(*privileges));
+	privileges->root = geteuid() == 0;
+	if (!privileges->root)
+		return (NULL);
+	pw = getpwnam(user);
+	if (pw == NULL && strcmp(user, DNSD_USER) == 0)
+		pw = getpwnam("nobody");
+	if (pw == NULL)
+		return ("no such user");
+	if (pw->pw_uid == 0)
+		return ("the user must not be root");
+	privileges->uid = pw->pw_uid;
+	privileges->gid = pw->pw_gid;
+	strlcpy(privileges->chroot, chroot, sizeof(privileges->chroot));
+	return (directory_check(chroot));
+}
+
+/* Make the directory if it is missing; it must be root's alone and empty. */
+static const char *
+directory_check(const char *path)
+{
+	const struct dirent *entry;
+	struct stat st;
+	int found = 0;
+	DIR *dir;
+
+	if (mkdir(path, 0755) == -1 && errno != EEXIST)
+		return ("the chroot directory can't be made");
+	if (lstat(path, &st) == -1 || !S_ISDIR(st.st_mode))
+		return ("the chroot directory is not a directory");
+	if (st.st_uid != 0 || st.st_mode & (S_IWGRP | S_IWOTH))
+		return ("others than root may write to the chroot directory");
+	if ((dir = opendir(path)) == NULL)
+		return ("the chroot directory can't be read");
+	while ((entry = readdir(dir)) != NULL)
+		found += strcmp(entry->d_name, ".") != 0 &&
+		    strcmp(entry->d_name, "..") != 0;
+	closedir(dir);
+	return (found == 0 ? NULL : "the chroot directory is not empty");
+}
+
+void
+privileges_drop(const struct privileges *privileges, pid_t master)
+{
+	if (privileges->root)
+		confine(privileges);
+#ifdef PR_SET_NO_NEW_PRIVS
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
+		give_up("no_new_privs");
+#endif
+	die_with(master);	/* after setuid, which would undo it */
+}
+
+static void
+confine(const struct privileges *privileges)
+{
+	if (chroot(privileges->chroot) == -1 || chdir("/") == -1)
+		give_up("chroot");
+	if (setgroups(0, NULL) == -1)
+		give_up("setgroups");
+	if (setresgid(privileges->gid, privileges->gid, privileges->gid) ==
+	    -1)
+		give_up("setresgid");
+	if (setresuid(privileges->uid, privileges->uid, privileges->uid) ==
+	    -1)
+		give_up("setresuid");
+	if (setuid(0) != -1 || setgid(0) != -1 || geteuid() == 0)
+		give_up("root is not gone");
+}
+
+static void
+die_with(pid_t master)
+{
+#ifdef PR_SET_PDEATHSIG
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) == -1)
+		give_up("PR_SET_PDEATHSIG");
+#endif
+	if (getppid() != master)
+		_exit(1);	/* it died before we could ask */
+}
+
+static void
+give_up(const char *what)
+{
+	log_error("cannot drop privileges: %s: %s", what, strerror(errno));
+	_exit(SERVER_EXIT_CONFIG);
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: ISC */
+/* Copyright (c) 2026 The PicoDNS authors */
+
+/*
+ * The memory that the processes share, and the lock that survives its owner.
+ *
+ * The segment is mapped once, before the forks, with all its pages present,
+ * and never unmapped or resized: it holds indices and offsets, never
+ * pointers, and a zeroed region is an empty one.
+ *
+ * A lock is a robust process-shared mutex with a dirty mark.  Its holder sets
+ * the mark before its first write and clears it after its last.  When the
+ * owner dies, the kernel hands the mutex to the next who asks.  If the mark is
+ * clear then, the data are whole.  If it is set, the next holder makes them
+ * anew; it, too, may die in that, so the mutex is called consistent last of
+ * all.  A process that is killed has made its writes in program order, so the
+ * compiler alone must be kept from moving them across the mark.
+ *
+ * No one waits longer than 5 ms: a holder that is stopped still holds.  No
+ * lock is held across a system call, and never two at once.
+ */
+
+#include <sys/mman.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "segment.h"
+
+#define WAIT_NS		5000000		/* a holder needs microseconds */
+
+static int	backing(size_t);
+static int	take_within(pthread_mutex_t *);
+
+void *
+segment_map(size_t size, int *fd)
+{
+	int flags = MAP_SHARED;
+	void *base;
+
+#ifdef MAP_POPULATE
+	flags |= MAP_POPULATE;
+#endif
+	*fd = backing(size);
+	if (*fd == -1 && errno != ENOSYS)
+		return (NULL);
+	if (*fd == -1)
+		flags |= MAP_ANONYMOUS;
+	base = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, *fd, 0);
+	if (base == MAP_FAILED) {
+		if (*fd != -1)
+			close(*fd);
+		return (NULL);
+	}
+#ifdef MADV_DONTDUMP
+	madvise(base, size, MADV_DONTDUMP);	/* it holds users' names */
+#endif
+	return (base);
+}
+
+/* A nameless file of that size, or -1 with ENOSYS where there is none. */
+static int
+backing(size_t size)
+{
+#ifdef HAVE_MEMFD_CREATE
+	int fd;
+
+	fd = memfd_create("dnsd", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd == -1)
+		return (-1);
+	if (ftruncate(fd, size) == -1) {
+		close(fd);
+		return (-1);
+	}
+	/* Cut short, it would end every process that touches it. */
+	fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+	return (fd);
+#else
+	(void)size;
+	errno = ENOSYS;
+	return (-1);
+#endif
+}
+
+size_t
+segment_round(size_t size)
+{
+	return ((size + SEGMENT_ALIGN - 1) / SEGMENT_ALIGN * SEGMENT_ALIGN);
+}
+
+int
+segment_lock_init(struct segment_lock *lock)
+{
+	pthread_mutexattr_t attr;
+
+	if ((errno = pthread_mutexattr_init(&attr)) != 0)
+		return (-1);
+	if ((errno = pthread_mutexattr_setpshared(&attr,
+	    PTHREAD_PROCESS_SHARED)) == 0 &&
+	    (errno = pthread_mutexattr_setrobust(&attr,
+	    PTHREAD_MUTEX_ROBUST)) == 0)
+		errno = pthread_mutex_init(&lock->mutex, &attr);
+	pthread_mutexattr_destroy(&attr);
+	return (errno == 0 ? 0 : -1);
+}
+
+enum segment_result
+segment_lock_take(struct segment_lock *lock)
+{
+	int error;
+
+	error = pthread_mutex_trylock(&lock->mutex);
+	if (error == EBUSY)
+		error = take_within(&lock->mutex);
+	switch (error) {
+	case 0:
+		return (SEGMENT_LOCKED);
+	case EOWNERDEAD:
+		if (atomic_load_explicit(&lock->dirty, memory_order_relaxed))
+			return (SEGMENT_BROKEN);
+		pthread_mutex_consistent(&lock->mutex);
+		return (SEGMENT_LOCKED);
+	default:
+		return (SEGMENT_BUSY);
+	}
+}
+
+/* Wait for the mutex for WAIT_NS at most.  Returns as pthread_mutex_lock(). */
+static int
+take_within(pthread_mutex_t *mutex)
+{
+#ifdef HAVE_PTHREAD_MUTEX_CLOCKLOCK
+	struct timespec end;
+
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_nsec += WAIT_NS;
+	if (end.tv_nsec >= 1000000000) {
+		end.tv_nsec -= 1000000000;
+		end.tv_sec++;
+	}
+	return (pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &end));
+#else
+	static const struct timespec pause = { .tv_nsec = 50000 };
+	int error = EBUSY, i;
+
+	for (i = 0; error == EBUSY && i < WAIT_NS / pause.tv_nsec; i++) {
+		nanosleep(&pause, NULL);
+		error = pthread_mutex_trylock(mutex);
+	}
+	return (error);
+#endif
+}
+
+void
+segment_rebuilt(struct segment_lock *lock)
+{
+	atomic_fetch_add_explicit(&lock->rebuilds, 1, memory_order_relaxed);
+	segment_clean(lock);
+	pthread_mutex_consistent(&lock->mutex);
+}
+
+void
+segment_lock_drop(struct segment_lock *lock)
+{
+	pthread_mutex_unlock(&lock->mutex);
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: ISC */
+/* Copyright (c) 2026 The PicoDNS authors */
+
+#ifndef SERVER_H
+#define SERVER_H
+
+#include <sys/socket.h>
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "addr.h"
+#include "cache.h"
+#include "options.h"
+#include "pending.h"
+#include "privileges.h"
+#include "slot.h"
+#include "upstream.h"
+
+#define UPSTREAM_TABLE		(2 * UPSTREAM_MAX)	/* two generations */
+#define SERVER_EXIT_CONFIG	78	/* EX_CONFIG: don't start it again */
+
+/* A bound socket that one listener receives on and everyone replies by. */
+struct server_socket {
+	int		 fd;
+	int		 family;
+	bool		 wildcard;	/* the local address must be asked */
+	struct addr	 addr;
+};
+
+/* A worker's mailbox: a byte in it says, look in the pending table. */
+struct server_mailbox {
+	int		 worker;	/* the end that the worker reads */
+	int		 others;	/* the end that everyone rings */
+};
+
+/*
+ * What every process inherits through fork.  The master fills it before it
+ * forks; the others only read it.  What is behind the pointers to the segment
+ * is shared and changes.
+ */
+struct server {
+	struct options		 options;
+	struct upstreams	 upstreams;
+	struct privileges	 privileges;
+	pid_t			 master;
+
+	unsigned		 sockets;
+	struct server_socket	*socket;
+	unsigned		 workers;
+	struct server_mailbox	*mailbox;
+	int			 relay[2];	/* log lines: master, children */
+
+	/* The segment and its regions. */
+	struct server_header	*header;
+	struct slot		*slots;		/* listeners, then workers */
+	struct upstream_health	*health;	/* UPSTREAM_TABLE of them */
+	struct pending		*pending;
+	struct cache		*cache;
+};
+
+/* The start of the segment. */
+struct server_header {
+	/* Set before fork. */
+	uint64_t		 magic;
+	uint64_t		 size;
+	uint64_t		 seed[2];	/* of the keyed hash */
+	/* Atomic. */
+	_Atomic uint32_t	 stopping;	/* no one will come after you */
+};
+
+/*
+ * Bind every listen address; map the segment and lay out its regions; make
+ * the mailboxes.  Each ends the process with a clear line where it fails.
+ */
+void	 server_bind(struct server *server);
+void	 server_map(struct server *server);
+
+/* The keyed hash of a question's key, for the cache and the pending table. */
+uint64_t server_hash(const struct server *server, const uint8_t *key,
+	    size_t key_len);
+
+/*
+ * Look a question up in the cache: the answer to it, or else that nothing of
+ * its name exists (RFC 2308 5).  As cache_lookup(), with hash of key.
+ */
+enum cache_result server_lookup(const struct server *server, uint64_t hash,
+	    const uint8_t *key, size_t key_len, uint64_t now_ms, uint8_t *buf,
+	    size_t size, size_t *len);
+
+/* Slots: the listeners', then the workers'. */
+struct slot *server_listener_slot(const struct server *server, unsigned index);
+struct slot *server_worker_slot(const struct server *server, unsigned worker);
+
+/* Tell a worker to look in the pending table. */
+void	 server_ring(const struct server *server, uint32_t worker);
+
+/* The buffer for a control message with the local address of a datagram. */
+union server_control {
+	struct cmsghdr	 header;
+	uint8_t		 space[64];
+};
+
+/*
+ * The local address of a received datagram, AF_UNSPEC if msg has none.
+ * server_set_local() makes msg's control, in the buffer given, such that a
+ * reply leaves from local; none if that is AF_UNSPEC.
+ */
+void	 server_get_local(const struct msghdr *msg, struct addr *local);
+void	 server_set_local(struct msghdr *msg, union server_control *control,
+	    int family, const struct addr *local);
+
+#endif

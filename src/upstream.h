@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: ISC */
+/* Copyright (c) 2026 The PicoDNS authors */
+
+#ifndef UPSTREAM_H
+#define UPSTREAM_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "addr.h"
+#include "dns.h"
+#include "poller.h"
+
+#define UPSTREAM_MAX		16	/* OPTIONS_ADDRS_MAX */
+#define UPSTREAM_BUCKETS	24	/* of the histogram: 1 us to 8 s */
+#define UPSTREAM_SOCKETS	3	/* open at once for one question */
+
+/* What all the workers know of one upstream; in the segment. */
+struct upstream_health {
+	/* Set before fork. */
+	struct addr		 addr;
+
+	/* Atomic. */
+	_Atomic uint32_t	 srtt_us;	/* 0: not known yet */
+	_Atomic uint32_t	 rttvar_us;
+	_Atomic uint32_t	 losses;	/* in a row */
+	_Atomic uint32_t	 down;
+	_Atomic uint32_t	 flat_case;	/* it doesn't keep letter case */
+	_Atomic uint64_t	 replied_us;	/* when it last did; 0: never */
+	_Atomic uint64_t	 probed_us;	/* when it last was, while down */
+	_Atomic uint64_t	 queries;
+	_Atomic uint64_t	 replies;
+	_Atomic uint64_t	 timeouts;
+	_Atomic uint64_t	 mismatches;
+	_Atomic uint64_t	 errors;	/* refused, unreachable, garbage */
+	_Atomic uint64_t	 latency_us;	/* the sum over replies */
+	_Atomic uint64_t	 histogram[UPSTREAM_BUCKETS];	/* by log2 us */
+};
+
+/* The upstreams in the order of preference; the same in every worker. */
+struct upstreams {
+	size_t			 count;
+	uint64_t		 timeout_us;	/* for one question, in all */
+	struct upstream_health	*health[UPSTREAM_MAX];
+};
+
+enum upstream_status {
+	UPSTREAM_WAITING,	/* until a socket is ready or wake_us comes */
+	UPSTREAM_ANSWERED,	/* reply and reply_len hold a true answer */
+	UPSTREAM_FAILED		/* rcode says with what to answer */
+};
+
+/* One packet or connection on its way. */
+struct upstream_try {
+	int		 fd;		/* -1: not in use */
+	uint8_t		 upstream;	/* index */
+	bool		 tcp;
+	bool		 edns;
+	bool		 flat;		/* name sent in lower case */
+	bool		 counted;	/* as lost, already */
+	uint16_t	 id;
+	uint8_t		 name[DNS_NAME_MAX];	/* its case as sent */
+	uint64_t	 sent_us;
+};
+
+/* One question being asked.  All but the last members are upstream.c's. */
+struct upstream_exchange {
+	const struct upstreams	*upstreams;
+	struct poller		*poller;
+	uint32_t		 tag;
+	uint8_t			 key[DNS_KEY_MAX];
+	size_t			 key_len;
+	uint64_t		 end_us;	/* the whole must be over */
+	uint64_t		 next_us;	/* the next try is due */
+	uint8_t			 order[UPSTREAM_MAX];
+	uint8_t			 step;		/* tries of the order made */
+	uint8_t			 more;		/* granted behind the order */
+	uint8_t			 tolerated;	/* mismatches let pass */
+	/* A bit for each upstream. */
+	uint16_t		 no_tcp;	/* its TCP failed */
+	uint16_t		 flat;		/* asked in lower case */
+	uint16_t		 no_edns;	/* refuses EDNS */
+	uint16_t		 spent;		/* gave a bad reply: not again */
+	unsigned		 current;	/* the newest of tries */
+	struct upstream_try	 tries[UPSTREAM_SOCKETS];
+
+	/* A stream's reply as it comes in: 2 bytes of length, the message. */
+	uint8_t			*stream;	/* UPSTREAM_STREAM_MAX bytes */
+	size_t			 stream_len;
+	bool			 stream_sent;	/* the request is */
+
+	/* For the caller. */
+	uint64_t		 wake_us;	/* when to call upstream_due() */
+	uint16_t		 rcode;		/* FAILED: of the last bad reply */
+	bool			 truncated;	/* FAILED: a reply had TC */
+	uint8_t			*reply;		/* valid till the next call */
+	size_t			 reply_len;
+};
+
+#define UPSTREAM_STREAM_MAX	(2 + DNS_MESSAGE_MAX)
+
+/*
+ * Point upstreams at the entries of table (max of them) that hold its
+ * addresses, taking entries that used does not point at for new ones.  The
+ * master calls it before it forks.  used may be NULL.
+ */
+void	 upstream_assign(struct upstreams *upstreams, const struct addr *addr,
+	    size_t count, struct upstream_health *table, size_t max,
+	    const struct upstreams *used);
+
+/*
+ * Begin to ask the question of key.  Sockets are added to poller under tag
+ * plus 0 to UPSTREAM_SOCKETS - 1.  stream is UPSTREAM_STREAM_MAX bytes that
+ * are the exchange's till its end.
+ */
+enum upstream_status upstream_start(struct upstream_exchange *exchange,
+	    const struct upstreams *upstreams, struct poller *poller,
+	    uint32_t tag, const uint8_t *key, size_t key_len,
+	    uint8_t *stream, uint64_t now_us);
+
+/*
+ * If an upstream that is down is to be tried again, ask it alone, once, this
+ * live question; its reply brings it up.  The answer is nobody's.  FAILED:
+ * there is none.
+ */
+enum upstream_status upstream_probe(struct upstream_exchange *exchange,
+	    const struct upstreams *upstreams, struct poller *poller,
+	    uint32_t tag, const uint8_t *key, size_t key_len,
+	    uint64_t now_us);
+
+/*
+ * A socket is ready.  buf, DNS_MESSAGE_MAX bytes, is where a datagram is
+ * received to; exchange->reply may point into it afterwards.
+ */
+enum upstream_status upstream_ready(struct upstream_exchange *exchange,
+	    unsigned socket, uint8_t *buf, uint64_t now_us);
+
+/* wake_us has come. */
+enum upstream_status upstream_due(struct upstream_exchange *exchange,
+	    uint64_t now_us);
+
+/* Close what is open.  After ANSWERED and FAILED that has been done. */
+void	 upstream_cancel(struct upstream_exchange *exchange);
+
+#endif

@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: ISC */
+/* Copyright (c) 2026 The PicoDNS authors */
+
+/*
+ * A worker: take, ask, store, reply to all.  It blocks in its poller alone,
+ * over its mailbox and the sockets of the questions that it is asking, and
+ * gets SIGTERM nowhere else.  A byte in the mailbox says only that there is
+ * something in the pending table; what, the table knows.
+ *
+ * Each question in hand has a place.  It is ended in this order: the answer is
+ * stored, every waiter is replied to and marked, the entry is freed.  So who
+ * asks meanwhile finds either the entry or the answer, and a worker that dies
+ * on the way leaves its successor all that is still to be done.
+ */
+
+#include <sys/socket.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "answer.h"
+#include "cache.h"
+#include "dns.h"
+#include "log.h"
+#include "mono.h"
+#include "server.h"
+#include "upstream.h"
+#include "worker.h"
+
+#define EVENTS		64
+#define BUSY_MS		5		/* until a busy table is tried again */
+#define QUEUED_MAX_MS	2000		/* then its client has asked again */
+#define FAILED_FOR_MS	10000		/* an older failure is forgotten */
+#define TAG_MAILBOX	UINT32_MAX
+#define TAG_SHIFT	8		/* the place; below it, the socket */
+
+/* A place for a question. */
+struct place {
+	uint32_t		 index;		/* in the table; 0: free */
+	bool			 ended;		/* but the table was busy */
+	uint8_t			*stream;
+	struct upstream_exchange exchange;
+};
+
+struct worker {
+	const struct server	*server;
+	unsigned		 number;
+	struct metrics		*metrics;
+	struct poller		*poller;
+	unsigned		 places;
+	unsigned		 used;
+	bool			 look;		/* there may be more to take */
+	bool			 probing;
+	struct place		*place;		/* and one for a probe */
+};
+
+static volatile sig_atomic_t stop;
+static uint8_t		 datagram[DNS_MESSAGE_MAX];
+static union {
+	struct answer_value	 head;
+	uint8_t			 bytes[ANSWER_VALUE_MAX + ANSWER_SPARE];
+} value, own;	/* what all get; what one gets */
+
+static void	stop_soon(int);
+static void	prepare(struct worker *);
+static void	turn(struct worker *, const sigset_t *);
+static int	next_wake_ms(const struct worker *);
+static void	look_after(struct worker *, struct place *, uint64_t);
+static void	take(struct worker *);
+static void	begin(struct worker *, uint32_t);
+static void	step(struct worker *, struct place *, enum upstream_status);
+static void	answered(struct worker *, struct place *);
+static void	failed(struct worker *, struct place *);
+static void	give_up(struct worker *, struct place *);
+static void	drop_all(struct worker *, struct place *, enum metric);
+static size_t	pack_failure(struct worker *, const struct place *);
+static void	end(struct worker *, struct place *, size_t);
+static void	reply_all(struct worker *, struct place *, size_t);
+static size_t	reply_to(const struct worker *, const struct place *,
+		    const struct pending_waiter *, size_t, uint8_t **);
+static void	send_reply(struct worker *, const struct pending_waiter *,
+		    uint8_t *, size_t);
+static void	store(struct worker *, const uint8_t *, size_t, uint64_t,
+		    size_t);
+
+void
+worker_run(const struct server *server, unsigned number)
+{
+	struct sigaction action = { .sa_handler = stop_soon };
+	struct worker worker = {
+		.server = server,
+		.number = number,
+		.metrics = &server_worker_slot(server, number)->metrics,
+		.places = server->options.queries_per_worker,
+	};
+	sigset_t none;
+
+	sigaction(SIGTERM, &action, NULL);
+	sigemptyset(&none);
+	prepare(&worker);
+	while (pending_worker_start(server->pending, number) == -1)
+		continue;	/* each try waits a little */
+	worker.look = true;
+	take(&worker);
+	while (!stop)
+		turn(&worker, &none);
+
+	/* At the end of all, the queue is to be emptied too. */
+	if (!server->header->stopping)
+		pending_worker_stop(server->pending, number);
+	worker.look = true;
+	take(&worker);
+	while (worker.used > 0 || worker.look)
+		turn(&worker, &none);
+}
+
+static void
+stop_soon(int signo)
+{
+	(void)signo;
+	stop = 1;
+}
+
+static void
+prepare(struct worker *worker)
+{
+	uint8_t *streams;
+	unsigned i;
+
+	worker->poller = poller_new((worker->places + 1) * UPSTREAM_SOCKETS +
+	    1);
+	worker->place = calloc(worker->places + 1, sizeof(*worker->place));
+	/* Pages that no stream ever touches take no memory. */
+	streams = calloc(worker->places, UPSTREAM_STREAM_MAX);
+	if (worker->poller == NULL || worker->place == NULL ||
+	    streams == NULL || poller_add(worker->poller,
+	    worker->server->mailbox[worker->number].worker, POLLER_IN,
+	    TAG_MAILBOX) == -1)
+		fatal("worker %u: %s", worker->number, strerror(errno));
+	for (i = 0; i < worker->places; i++)
+		worker->place[i].stream = streams +
+		    (size_t)i * UPSTREAM_STREAM_MAX;
+}
+
+/* Wait once, and do what there is to do. */
+static void
+turn(struct worker *worker, const sigset_t *mask)
+{
+	struct poller_event event[EVENTS];
+	struct place *place, *probe = &worker->place[worker->places];
+	uint64_t now_us;
+	unsigned i, socket;
+	char byte;
+	int k, n;
+
+	n = poller_wait(worker->poller, event, EVENTS, next_wake_ms(worker),
+	    mask);
+	now_us = mono_us();
+	for (k = 0; k < n; k++) {
+		if (event[k].tag == TAG_MAILBOX) {
+			recv(worker->server->mailbox[worker->number].worker,
+			    &byte, 1, MSG_DONTWAIT);
+			worker->look = true;
+			continue;
+		}
+		place = &worker->place[event[k].tag >> TAG_SHIFT];
+		socket = event[k].tag & ((1 << TAG_SHIFT) - 1);
+		if (place == probe)
+			worker->probing = upstream_ready(&probe->exchange,
+			    socket, datagram, now_us) == UPSTREAM_WAITING;
+		else if (place->index != 0 && !place->ended)
+			step(worker, place, upstream_ready(&place->exchange,
+			    socket, datagram, now_us));
+	}
+	if (worker->probing && now_us >= probe->exchange.wake_us)
+		worker->probing = upstream_due(&probe->exchange, now_us) ==
+		    UPSTREAM_WAITING;
+	for (i = 0; i < worker->places && worker->used > 0; i++) {
+		if (worker->place[i].index != 0)
+			look_after(worker, &worker->place[i], now_us);
+	}
+	if (worker->look)
+		take(worker);
+}
+
+/* For how long nothing is to be done but what the poller tells. */
+static int
+next_wake_ms(const struct worker *worker)
+{
+	uint64_t now_us = mono_us(), wake_us = UINT64_MAX;
+	unsigned i, left = worker->used;
+
+	if (worker->look && worker->used < worker->places)
+		return (BUSY_MS);
+	if (worker->probing)
+		wake_us = worker->place[worker->places].exchange.wake_us;
+	for (i = 0; left > 0; i++) {
+		if (worker->place[i].index == 0)
+			continue;
+		left--;
+		if (worker->place[i].ended)
+			return (BUSY_MS);
+		if (worker->place[i].exchange.wake_us < wake_us)
+			wake_us = worker->place[i].exchange.wake_us;
+	}
+	if (wake_us == UINT64_MAX)
+		return (-1);
+	return (wake_us <= now_us ? 0 : (wake_us - now_us + 999) / 1000);
+}
+
+/* What no socket tells: deadlines, and what was put off. */
+static void
+look_after(struct worker *worker, struct place *place, uint64_t now_us)
+{
+	uint32_t index = place->index;
+
+	if (place->ended) {
+		place->index = 0;
+		worker->used--;
+		switch (pending_finish(worker->server->pending,
+		    worker->number, index)) {
+		case 0:
+			worker->look = true;
+			break;
+		case 1:
+			begin(worker, index);	/* who came late */
+			break;
+		default:
+			place->index = index;
+			worker->used++;
+		}
+	} else if (pending_must_end(worker->server->pending, index))
+		give_up(worker, place);
+	else if (now_us >= place->exchange.wake_us)
+		step(worker, place, upstream_due(&place->exchange, now_us));
+}
+
+/* Take as many questions as there are free places. */
+static void
+take(struct worker *worker)
+{
+	uint32_t index[256];
+	unsigned room;
+	int i, n;
+
+	while (worker->look && worker->used < worker->places) {
+		room = worker->places - worker->used;
+		if (room > sizeof(index) / sizeof(index[0]))
+			room = sizeof(index) / sizeof(index[0]);
+		n = pending_take(worker->server->pending, worker->number,
+		    room, mono_ms(), index);
+		if (n == -1)
+			return;		/* busy: look again soon */
+		worker->look = false;
+		for (i = 0; i < n; i++)
+			begin(worker, index[i]);
+	}
+}
+
+/* Ask a question, unless its answer has come into the cache meanwhile. */
+static void
+begin(struct worker *worker, uint32_t index)
+{
+	const struct server *server = worker->server;
+	const uint8_t *key;
+	struct place *place = worker->place;
+	size_t key_len, len;
+	uint64_t hash, now_us = mono_us();
+
+	while (place->index != 0)
+		place++;
+	place->index = index;
+	place->ended = false;
+	worker->used++;
+	if (now_us / 1000 > pending_since_ms(server->pending, index) +
+	    QUEUED_MAX_MS) {
+		drop_all(worker, place, METRIC_DROP_STALE);
+		return;
+	}
+	key = pending_key(server->pending, index, &key_len);
+	hash = pending_hash(server->pending, index);
+	if (server_lookup(server, hash, key, key_len, mono_boot_ms(),
+	    value.bytes, ANSWER_VALUE_MAX, &len) == CACHE_HIT) {
+		end(worker, place, len);
+		return;
+	}
+	step(worker, place, upstream_start(&place->exchange,
+	    &server->upstreams, worker->poller,
+	    (uint32_t)(place - worker->place) << TAG_SHIFT, key, key_len,
+	    place->stream, now_us));
+	if (!worker->probing)
+		worker->probing = upstream_probe(
+		    &worker->place[worker->places].exchange,
+		    &server->upstreams, worker->poller,
+		    (uint32_t)worker->places << TAG_SHIFT, key, key_len,
+		    now_us) == UPSTREAM_WAITING;
+}
+
+static void
+step(struct worker *worker, struct place *place, enum upstream_status status)
+{
+	if (status == UPSTREAM_ANSWERED)
+		answered(worker, place);
+	else if (status == UPSTREAM_FAILED)
+		failed(worker, place);
+}
+
+static void
+answered(struct worker *worker, struct place *place)
+{
+	struct upstream_exchange *exchange = &place->exchange;
+	uint64_t now_ms = mono_boot_ms();
+	uint8_t key[DNS_KEY_MAX];
+	struct dns_reply reply;
+	size_t len;
+
+	len = answer_pack(value.bytes, exchange->reply, exchange->reply_len, now_ms,
+	    &reply);
+	memcpy(key, exchange->key, exchange->key_len);
+	if (reply.nxdomain_whole)	/* RFC 2308 5: for every type */
+		dns_key_set_type(key, exchange->key_len, 0);
+	if (reply.storable)
+		store(worker, key, exchange->key_len,
+		    now_ms + (uint64_t)reply.lifetime * 1000, len);
+	end(worker, place, len);
+}
+
+/* Every upstream failed: the client gets TC, or the last bad rcode. */
+static void
+failed(struct worker *worker, struct place *place)
+{
+	uint16_t rcode = place->exchange.rcode;
+	size_t len;
+
+	metrics_add(worker->metrics, METRIC_SERVFAIL, 1);
+	len = pack_failure(worker, place);
+	if (place->exchange.truncated)
+		value.head.flags = DNS_FLAG_TC;
+	else if (rcode == DNS_RCODE_SERVFAIL)
+		store(worker, place->exchange.key, place->exchange.key_len,
+		    value.head.stored_ms + value.head.failed_s * 1000, len);
+	else
+		value.head.flags = rcode;
+	end(worker, place, len);
+}
+
+/* Others need the place. */
+static void
+give_up(struct worker *worker, struct place *place)
+{
+	upstream_cancel(&place->exchange);
+	metrics_add(worker->metrics, METRIC_SERVFAIL, 1);
+	end(worker, place, pack_failure(worker, place));
+}
+
+static void
+drop_all(struct worker *worker, struct place *place, enum metric reason)
+{
+	struct pending *pending = worker->server->pending;
+	uint32_t waiter = 0;
+
+	while ((waiter = pending_next(pending, place->index, waiter)) != 0) {
+		metrics_add(worker->metrics, reason, 1);
+		pending_mark(pending, waiter);
+	}
+	place->ended = true;	/* look_after() frees it */
+}
+
+/* Fill value with SERVFAIL, kept longer if the last one is not long ago. */
+static size_t
+pack_failure(struct worker *worker, const struct place *place)
+{
+	const struct server *server = worker->server;
+	uint64_t now_ms = mono_boot_ms();
+	const uint8_t *key;
+	size_t key_len, len;
+	uint16_t before = 0, seconds;
+
+	key = pending_key(server->pending, place->index, &key_len);
+	if (cache_lookup(server->cache,
+	    pending_hash(server->pending, place->index), key, key_len, now_ms,
+	    value.bytes, sizeof(value.head), &len) == CACHE_EXPIRED &&
+	    now_ms < value.head.stored_ms + FAILED_FOR_MS)
+		before = value.head.failed_s;
+	return (answer_pack_failure(value.bytes, key, key_len, now_ms, before,
+	    &seconds));
+}
+
+/* Reply to all who wait, with value, and free the question. */
+static void
+end(struct worker *worker, struct place *place, size_t len)
+{
+	int more;
+
+	do {
+		reply_all(worker, place, len);
+		more = pending_finish(worker->server->pending,
+		    worker->number, place->index);
+	} while (more == 1);
+	if (more == -1) {
+		place->ended = true;
+		return;
+	}
+	place->index = 0;
+	worker->used--;
+	worker->look = true;
+}
+
+static void
+reply_all(struct worker *worker, struct place *place, size_t len)
+{
+	struct pending *pending = worker->server->pending;
+	const struct pending_waiter *waiter;
+	uint32_t at = 0;
+	uint8_t *reply;
+	size_t reply_len;
+
+	while ((at = pending_next(pending, place->index, at)) != 0) {
+		waiter = pending_waiter(pending, at);
+		reply_len = reply_to(worker, place, waiter, len, &reply);
+		send_reply(worker, waiter, reply, reply_len);
+		pending_mark(pending, at);
+	}
+}
+
+/* Make one waiter's reply out of value.  Returns its length. */
+static size_t
+reply_to(const struct worker *worker, const struct place *place,
+    const struct pending_waiter *waiter, size_t len, uint8_t **reply)
+{
+	static uint8_t name[DNS_NAME_MAX];
+	const uint8_t *key;
+	size_t key_len, made;
+	struct dns_query query = {
+		.name = name,
+		.id = waiter->id,
+		.flags = waiter->flags,
+		.class = DNS_CLASS_IN,
+		.edns = waiter->edns,
+		.edns_size = waiter->edns_size,
+		.dnssec_ok = waiter->dnssec_ok,
+	};
+
+	key = pending_key(worker->server->pending, place->index, &key_len);
+	query.name_len = dns_key_name_len(key_len);
+	query.type = dns_key_type(key, key_len);
+	memcpy(name, key, query.name_len);
+	dns_case_restore(waiter->name_case, name, query.name_len);
+	memcpy(own.bytes, value.bytes, len);
+	made = answer_write(own.bytes, len, len, &query,
+	    answer_udp_limit(&query), mono_boot_ms(), reply);
+	if (made == 0) {
+		*reply = own.bytes;
+		made = dns_error_write(own.bytes, sizeof(own.bytes), &query,
+		    DNS_RCODE_SERVFAIL, 0);
+	}
+	return (made);
+}
+
+static void
+send_reply(struct worker *worker, const struct pending_waiter *waiter,
+    uint8_t *reply, size_t len)
+{
+	const struct server_socket *socket =
+	    &worker->server->socket[waiter->socket];
+	struct sockaddr_storage ss;
+	union server_control control;
+	struct iovec iov = { .iov_base = reply, .iov_len = len };
+	struct msghdr msg = { .msg_name = &ss, .msg_iov = &iov,
+	    .msg_iovlen = 1 };
+
+	msg.msg_namelen = addr_to_sockaddr(&waiter->client, socket->family,
+	    &ss);
+	server_set_local(&msg, &control, socket->family, &waiter->local);
+	if (sendmsg(socket->fd, &msg, MSG_DONTWAIT) == -1) {
+		metrics_add(worker->metrics, METRIC_WRITE_ERRORS, 1);
+		metrics_add(worker->metrics, METRIC_DROP_WRITE, 1);
+		log_debug("reply not sent: %s", strerror(errno));
+	} else
+		metrics_add(worker->metrics, METRIC_REPLIES, 1);
+}
+
+static void
+store(struct worker *worker, const uint8_t *key, size_t key_len,
+    uint64_t expiry_ms, size_t len)
+{
+	cache_store(worker->server->cache, server_hash(worker->server, key,
+	    key_len), key, key_len, expiry_ms, value.bytes, len);
+}
