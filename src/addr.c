@@ -24,7 +24,6 @@ static void		 ip_unmap(struct addr *);
 static const char	*ip_print(char [ADDR_TEXT_MAX], const struct addr *);
 static unsigned		 ip_bits(const struct addr *);
 static bool		 is_local(const struct addr *);
-static bool		 same_ip(const struct addr *, const struct addr *);
 
 const char *
 addr_parse(struct addr *addr, const char *text, uint16_t default_port)
@@ -235,7 +234,7 @@ addr_reaches(const struct addr *addr, const struct addr *listen)
 	if (listen->family == AF_UNSPEC ||
 	    (listen->family == addr->family && addr_is_any(listen)))
 		return (is_local(addr));
-	return (same_ip(addr, listen));
+	return (addr_same_ip(addr, listen));
 }
 
 static bool
@@ -253,14 +252,14 @@ is_local(const struct addr *addr)
 		    at->ifa_addr->sa_family != AF_INET6))
 			continue;
 		addr_from_sockaddr(&local, (void *)at->ifa_addr);
-		found = same_ip(addr, &local);
+		found = addr_same_ip(addr, &local);
 	}
 	freeifaddrs(list);
 	return (found);
 }
 
-static bool
-same_ip(const struct addr *a, const struct addr *b)
+bool
+addr_same_ip(const struct addr *a, const struct addr *b)
 {
 	return (a->family == b->family &&
 	    memcmp(a->ip, b->ip, sizeof(a->ip)) == 0);

@@ -50,6 +50,9 @@ const char *addr_prefix_print(char dst[ADDR_TEXT_MAX],
 bool	 addr_equal(const struct addr *a, const struct addr *b);
 bool	 addr_is_loopback(const struct addr *addr);
 
+/* Equal but for the port. */
+bool	 addr_same_ip(const struct addr *a, const struct addr *b);
+
 /* A wildcard: AF_UNSPEC, 0.0.0.0 or ::. */
 bool	 addr_is_any(const struct addr *addr);
 

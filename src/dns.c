@@ -27,6 +27,7 @@
 #define TTL_MAX		0x7fffffff	/* RFC 2181 8 */
 #define TTL_CEILING	86400		/* keep nothing for longer */
 #define TTL_CEILING_NEG	3600		/* nor what isn't there (RFC 2308 5) */
+#define OPTION_KEEPALIVE	11	/* RFC 7828 3.1 */
 #define OPT_DO		0x8000		/* in the OPT's TTL, RFC 3225 3 */
 
 struct cursor {
@@ -59,7 +60,8 @@ static uint32_t	cursor_32(struct cursor *);
 static void	cursor_skip(struct cursor *, size_t);
 static size_t	cursor_name(struct cursor *);
 static void	record_read(struct cursor *, struct record *);
-static bool	options_well_formed(const uint8_t *, const struct record *);
+static bool	options_read(const uint8_t *, const struct record *,
+		    struct dns_query *);
 static int	query_parse_additional(struct cursor *, unsigned,
 		    struct dns_query *);
 static uint32_t	ttl_sane(uint32_t);
@@ -235,7 +237,7 @@ query_parse_additional(struct cursor *c, unsigned count,
 		if (c->failed || record.type != DNS_TYPE_OPT)
 			continue;
 		if (query->edns || record.owner_len != 1 ||
-		    !options_well_formed(c->buf, &record))
+		    !options_read(c->buf, &record, query))
 			rcode = DNS_RCODE_FORMERR;
 		query->edns = true;
 		query->dnssec_ok = record.ttl & OPT_DO;
@@ -247,16 +249,21 @@ query_parse_additional(struct cursor *c, unsigned count,
 	return (rcode);
 }
 
-/* Do the options of an OPT fill its rdata exactly?  RFC 6891 6.1.2. */
+/* False: the options of an OPT don't fill its rdata, RFC 6891 6.1.2. */
 static bool
-options_well_formed(const uint8_t *buf, const struct record *opt)
+options_read(const uint8_t *buf, const struct record *opt,
+    struct dns_query *query)
 {
 	struct cursor c = { .buf = buf, .at = opt->rdata,
 	    .len = opt->rdata + opt->rdata_len };
+	uint16_t code, len;
 
 	while (!c.failed && c.at < c.len) {
-		cursor_skip(&c, 2);
-		cursor_skip(&c, cursor_16(&c));
+		code = cursor_16(&c);
+		len = cursor_16(&c);
+		cursor_skip(&c, len);
+		if (code == OPTION_KEEPALIVE && len == 0)
+			query->keepalive = true;
 	}
 	return (!c.failed);
 }
@@ -300,6 +307,18 @@ dns_opt_write(uint8_t *buf, int rcode, bool dnssec_ok)
 	dns_put32(buf + 5, (uint32_t)rcode >> 4 << 24 |
 	    (dnssec_ok ? OPT_DO : 0));
 	dns_put16(buf + 9, 0);
+}
+
+size_t
+dns_keepalive_append(uint8_t *msg, size_t len, uint64_t tenths)
+{
+	if (len + DNS_KEEPALIVE_LEN > DNS_MESSAGE_MAX)
+		return (len);
+	dns_put16(msg + len - 2, DNS_KEEPALIVE_LEN);
+	dns_put16(msg + len, OPTION_KEEPALIVE);
+	dns_put16(msg + len + 2, 2);
+	dns_put16(msg + len + 4, tenths < UINT16_MAX ? tenths : UINT16_MAX);
+	return (len + DNS_KEEPALIVE_LEN);
 }
 
 size_t

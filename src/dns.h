@@ -63,6 +63,7 @@ struct dns_query {
 	uint16_t	 edns_size;	/* at least DNS_UDP_PLAIN */
 	bool		 edns;
 	bool		 dnssec_ok;
+	bool		 keepalive;	/* RFC 7828 3.1, of interest over TCP */
 };
 
 /*
@@ -103,6 +104,14 @@ size_t	 dns_error_write(uint8_t *buf, size_t size,
 
 /* Write an OPT of ours to buf, DNS_OPT_LEN bytes (RFC 6891 6.1.2). */
 void	 dns_opt_write(uint8_t *buf, int rcode, bool dnssec_ok);
+
+/*
+ * Append the edns-tcp-keepalive option to a reply that ends in an OPT without
+ * options, in DNS_KEEPALIVE_LEN bytes behind it (RFC 7828 3.1).  tenths is the
+ * idle time-out in units of 100 ms.  Returns the reply's new length.
+ */
+#define DNS_KEEPALIVE_LEN	6
+size_t	 dns_keepalive_append(uint8_t *msg, size_t len, uint64_t tenths);
 
 /*
  * Write the key of a question: the name in lower case, the type (two bytes),

@@ -37,6 +37,7 @@
 #include "privileges.h"
 #include "server.h"
 #include "stats.h"
+#include "stream.h"
 #include "worker.h"
 
 #define BACKOFF_FIRST_MS	10
@@ -58,7 +59,8 @@ struct child {
 
 static volatile sig_atomic_t got_child, got_stop, got_reload, got_stats;
 static struct server	 server;
-static struct child	*children;	/* by slot: listeners, then workers */
+static struct child	*children;	/* by slot */
+static unsigned		 first_worker;
 static unsigned		 total;
 static struct pidfh	*pidfile;
 static pid_t		 pidfile_owner;
@@ -105,7 +107,8 @@ master_run(const struct options *options, int argc, char **argv)
 	open_pidfile();
 	server_bind(&server);
 	server_map(&server);
-	total = server.sockets + server.workers;
+	first_worker = server.sockets + server.streams;
+	total = first_worker + server.workers;
 	if ((children = calloc(total, sizeof(*children))) == NULL)
 		fatal("out of memory");
 	if (!options->foreground)
@@ -120,7 +123,9 @@ master_run(const struct options *options, int argc, char **argv)
 
 	server.header->stopping = 1;
 	stop_range(0, server.sockets, LISTENER_STOP_MS);
-	stop_range(server.sockets, total, server.options.timeout + 1000);
+	stop_range(server.sockets, first_worker,
+	    server.options.timeout + 1000);
+	stop_range(first_worker, total, server.options.timeout + 1000);
 	log_relay(server.relay[0]);
 	stats_log(&server);
 	log_info("stopped");
@@ -159,7 +164,8 @@ raise_limit(void)
 {
 	struct rlimit limit;
 	rlim_t wanted = 2 * server.options.workers + DESCRIPTORS +
-	    server.options.queries_per_worker * UPSTREAM_SOCKETS;
+	    server.options.queries_per_worker * UPSTREAM_SOCKETS +
+	    server.options.tcp_connections;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) == -1 ||
 	    limit.rlim_cur >= wanted)
@@ -374,8 +380,10 @@ run_child(unsigned index)
 	send(server.relay[1], "\377", 1, MSG_DONTWAIT);
 	if (index < server.sockets)
 		listener_run(&server, index);
+	else if (index < first_worker)
+		stream_run(&server);
 	else
-		worker_run(&server, index - server.sockets);
+		worker_run(&server, index - first_worker);
 	_exit(0);
 }
 
@@ -447,8 +455,8 @@ bury(unsigned index, int status, bool again)
 	child->start_ms = now;
 	slot_of(index)->state = SLOT_EMPTY;
 	slot_of(index)->pid = 0;
-	if (index >= server.sockets)
-		pending_worker_dead(server.pending, index - server.sockets);
+	if (index >= first_worker)
+		pending_worker_dead(server.pending, index - first_worker);
 	if (asked)
 		return;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == SERVER_EXIT_CONFIG) {
@@ -506,9 +514,11 @@ describe(unsigned index)
 		snprintf(text, sizeof(text), "listener %s %u",
 		    addr_print(address, &server.socket[index].addr),
 		    index % each + 1);
+	else if (index < first_worker)
+		snprintf(text, sizeof(text), "stream");
 	else
 		snprintf(text, sizeof(text), "worker %u",
-		    index - server.sockets + 1);
+		    index - first_worker + 1);
 	return (text);
 }
 
@@ -545,6 +555,11 @@ reload(int argc, char **argv)
 	server.options.timeout = options.timeout;
 	server.options.allow_from = options.allow_from;
 	server.options.stats_interval = options.stats_interval;
+	server.options.tcp_connections = options.tcp_connections;
+	server.options.tcp_per_client = options.tcp_per_client;
+	server.options.tcp_idle = options.tcp_idle;
+	server.options.tcp_message = options.tcp_message;
+	server.options.tcp_queries = options.tcp_queries;
 	server.options.log_level = options.log_level;
 	log_set_level(options.log_level);
 	for (i = 0; i < total; i++) {
@@ -573,6 +588,7 @@ warn_fixed(const struct options *old, const struct options *new)
 		{ "queue-size", old->queue_size != new->queue_size },
 		{ "cache-size", old->cache_size != new->cache_size },
 		{ "cache-memory", old->cache_memory != new->cache_memory },
+		{ "tcp", old->tcp != new->tcp },
 		{ "user", strcmp(old->user, new->user) != 0 },
 		{ "chroot", strcmp(old->chroot, new->chroot) != 0 },
 		{ "pidfile", strcmp(old->pidfile, new->pidfile) != 0 },

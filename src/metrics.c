@@ -21,6 +21,7 @@ static const char *const names[METRIC_COUNT] = {
 	[METRIC_DROP_DUPLICATE] = "drop-duplicate",
 	[METRIC_DROP_BUSY] = "drop-busy",
 	[METRIC_DROP_WRITE] = "drop-write",
+	[METRIC_DROP_GONE] = "drop-gone",
 	[METRIC_HITS] = "hits",
 	[METRIC_MISSES] = "misses",
 	[METRIC_COALESCED] = "coalesced",
@@ -28,6 +29,14 @@ static const char *const names[METRIC_COUNT] = {
 	[METRIC_SERVFAIL] = "servfail",
 	[METRIC_HANDLER_ERRORS] = "handler-errors",
 	[METRIC_WRITE_ERRORS] = "write-errors",
+	[METRIC_TCP_QUERIES] = "tcp-queries",
+	[METRIC_TCP_CONNECTIONS] = "tcp-connections",
+	[METRIC_TCP_CLOSED_CLIENT] = "tcp-closed-client",
+	[METRIC_TCP_CLOSED_IDLE] = "tcp-closed-idle",
+	[METRIC_TCP_CLOSED_SLOW] = "tcp-closed-slow",
+	[METRIC_TCP_CLOSED_UNREAD] = "tcp-closed-unread",
+	[METRIC_TCP_CLOSED_MALFORMED] = "tcp-closed-malformed",
+	[METRIC_TCP_CLOSED_LIMIT] = "tcp-closed-limit",
 };
 
 const char *

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 /*
- * The counters.  METRIC_QUERIES is every datagram that a client's socket gave
+ * The counters.  METRIC_QUERIES is every message that a client's socket gave
  * us; each of them ends as METRIC_REPLIES or as one of the drops.
  */
 enum metric {
@@ -22,6 +22,7 @@ enum metric {
 	METRIC_DROP_DUPLICATE,		/* a retransmission; the first waits */
 	METRIC_DROP_BUSY,		/* the pending table was held */
 	METRIC_DROP_WRITE,		/* the reply could not be sent */
+	METRIC_DROP_GONE,		/* the connection it came by is */
 	METRIC_HITS,
 	METRIC_MISSES,
 	METRIC_COALESCED,		/* misses that joined another's */
@@ -29,10 +30,18 @@ enum metric {
 	METRIC_SERVFAIL,		/* every upstream failed */
 	METRIC_HANDLER_ERRORS,		/* system calls that failed */
 	METRIC_WRITE_ERRORS,
+	METRIC_TCP_QUERIES,		/* of the queries, those by TCP */
+	METRIC_TCP_CONNECTIONS,		/* accepted; each is closed once by: */
+	METRIC_TCP_CLOSED_CLIENT,	/* the client, or when it had all */
+	METRIC_TCP_CLOSED_IDLE,
+	METRIC_TCP_CLOSED_SLOW,		/* a message did not come whole */
+	METRIC_TCP_CLOSED_UNREAD,	/* replies were not taken */
+	METRIC_TCP_CLOSED_MALFORMED,
+	METRIC_TCP_CLOSED_LIMIT,	/* to make room, or for lack of it */
 	METRIC_COUNT
 };
 #define METRIC_DROP_FIRST	METRIC_DROP_MALFORMED
-#define METRIC_DROP_LAST	METRIC_DROP_WRITE
+#define METRIC_DROP_LAST	METRIC_DROP_GONE
 
 /* One process's counters: written by it alone, read by all. */
 struct metrics {

@@ -36,6 +36,7 @@ enum kind {
 	NUMBER,
 	DURATION,
 	LEVEL,
+	YESNO,
 	TEXT,
 	FLAG		/* takes no value */
 };
@@ -94,6 +95,21 @@ static const struct option table[] = {
 	{ "stats-interval", ANYWHERE, DURATION, AT(stats_interval),
 	    "1h", 0, 604800000,
 	    "between counters in the log; 0s: never" },
+	{ "tcp", ANYWHERE, YESNO, AT(tcp), "yes", 0, 0,
+	    "serve TCP too: yes or no" },
+	{ "tcp-connections", ANYWHERE, NUMBER, AT(tcp_connections),
+	    "1024", 1, 65536,
+	    "TCP connections in all" },
+	{ "tcp-per-client", ANYWHERE, NUMBER, AT(tcp_per_client),
+	    "256", 1, 65536,
+	    "TCP connections of one address" },
+	{ "tcp-idle", ANYWHERE, DURATION, AT(tcp_idle), "10s", 100, 3600000,
+	    "for a connection without a query" },
+	{ "tcp-message", ANYWHERE, DURATION, AT(tcp_message),
+	    "2s", 100, 60000,
+	    "for a message to come whole" },
+	{ "tcp-queries", ANYWHERE, NUMBER, AT(tcp_queries), "100", 1, 65536,
+	    "queries of a connection that wait at once" },
 	{ "chroot", ANYWHERE, TEXT, AT(chroot), DNSD_RUNDIR "/dnsd", 0, 0,
 	    "empty directory that root's children live in" },
 	{ "pidfile", ANYWHERE, TEXT, AT(pidfile), "", 0, 0,
@@ -318,6 +334,12 @@ set(struct options *options, const struct option *option, const char *value,
 		return (set_duration(at, option, value, source));
 	case LEVEL:
 		return (set_level(at, option, value, source));
+	case YESNO:
+		*(uint64_t *)at = strcmp(value, "yes") == 0;
+		if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
+			return (fail(source, option, "%s is neither yes nor "
+			    "no", value));
+		return (0);
 	case TEXT:
 		if (strlcpy(at, value, OPTIONS_TEXT_MAX) >= OPTIONS_TEXT_MAX)
 			return (fail(source, option, "is too long"));
@@ -576,6 +598,9 @@ options_print(const struct options *options, FILE *to)
 			break;
 		case LEVEL:
 			fprintf(to, "%s", level_names[number]);
+			break;
+		case YESNO:
+			fprintf(to, "%s", number ? "yes" : "no");
 			break;
 		case TEXT:
 			fprintf(to, "%s", base + option->at);

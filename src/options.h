@@ -41,6 +41,12 @@ struct options {
 	uint64_t		 listeners;	/* an address; 0: by CPUs */
 	uint64_t		 queries_per_worker;
 	uint64_t		 stats_interval;	/* ms; 0: never */
+	uint64_t		 tcp;			/* 1: served */
+	uint64_t		 tcp_connections;
+	uint64_t		 tcp_per_client;	/* of one address */
+	uint64_t		 tcp_idle;		/* ms, as the next */
+	uint64_t		 tcp_message;		/* for one to come whole */
+	uint64_t		 tcp_queries;		/* waiting, a connection */
 	char			 chroot[OPTIONS_TEXT_MAX];
 	char			 pidfile[OPTIONS_TEXT_MAX];
 	char			 user[OPTIONS_TEXT_MAX];

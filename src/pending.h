@@ -19,12 +19,15 @@ struct pending;
 struct pending_waiter {
 	struct addr	 client;
 	struct addr	 local;		/* what it asked; AF_UNSPEC: not known */
-	uint16_t	 socket;	/* the listener's, an index */
+	uint32_t	 connection;	/* of a stream, with its generation */
+	uint32_t	 generation;
+	uint16_t	 socket;	/* the listener's, or above: a stream's */
 	uint16_t	 id;
 	uint16_t	 flags;		/* of its query */
 	uint16_t	 edns_size;
 	bool		 edns;
 	bool		 dnssec_ok;
+	bool		 keepalive;
 	uint8_t		 name_case[32];	/* dns_case_save() */
 };
 

@@ -25,10 +25,12 @@
 
 #define MAGIC		0x5069636f444e5331	/* "PicoDNS1" */
 #define RECEIVE_BYTES	(4 << 20)	/* the kernel's own is 256 queries */
+#define BACKLOG		1024
 #define ENTRY_BYTES	256		/* of cache-memory by default */
 
-static int	open_socket(const struct addr *, bool);
-static int	try_socket(const struct addr *, int, bool);
+static int	open_socket(const struct addr *, int, bool);
+static int	try_socket(const struct addr *, int, int, bool);
+static int	open_stream(const struct addr *);
 static void	set_socket(int, int, bool);
 static void	set(int, int, int, int);
 static void	fail_bind(const struct addr *) __attribute__((__noreturn__));
@@ -55,17 +57,18 @@ server_bind(struct server *server)
 		 * SO_REUSEPORT would let us in beside another server of the
 		 * same user: ask first whether the port is free.
 		 */
-		if ((fd = open_socket(&options->listen.addr[i], false)) == -1)
+		if ((fd = open_socket(&options->listen.addr[i], SOCK_DGRAM,
+		    false)) == -1)
 			fail_bind(&options->listen.addr[i]);
 		close(fd);
 		for (k = 0; k < each; k++, s++) {
 			s->addr = options->listen.addr[i];
 			s->wildcard = addr_is_any(&s->addr);
 #if defined(SO_REUSEPORT_LB) || defined(__linux__)
-			s->fd = open_socket(&s->addr, true);
+			s->fd = open_socket(&s->addr, SOCK_DGRAM, true);
 #else
-			s->fd = k == 0 ? open_socket(&s->addr, false) :
-			    s[-1].fd;
+			s->fd = k > 0 ? s[-1].fd :
+			    open_socket(&s->addr, SOCK_DGRAM, false);
 #endif
 			if (s->fd == -1)
 				fail_bind(&s->addr);
@@ -73,32 +76,53 @@ server_bind(struct server *server)
 			set_socket(s->fd, s->family, s->wildcard);
 		}
 	}
+	server->streams = options->tcp;
+	for (i = 0; i < options->listen.count * server->streams; i++) {
+		server->stream_socket[i] =
+		    open_stream(&options->listen.addr[i]);
+		if (server->stream_socket[i] == -1)
+			fail_bind(&options->listen.addr[i]);
+	}
+}
+
+/* For TCP one socket an address is enough: there is one stream. */
+static int
+open_stream(const struct addr *addr)
+{
+	int fd;
+
+	fd = open_socket(addr, SOCK_STREAM | SOCK_NONBLOCK, false);
+	if (fd != -1 && listen(fd, BACKLOG) == -1)
+		return (-1);
+	return (fd);
 }
 
 /* A bound socket; every address is one of IPv6, if that is to be had. */
 static int
-open_socket(const struct addr *addr, bool share)
+open_socket(const struct addr *addr, int type, bool share)
 {
 	int fd;
 
 	if (addr->family != AF_UNSPEC)
-		return (try_socket(addr, addr->family, share));
-	fd = try_socket(addr, AF_INET6, share);
+		return (try_socket(addr, addr->family, type, share));
+	fd = try_socket(addr, AF_INET6, type, share);
 	if (fd == -1 && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL))
-		fd = try_socket(addr, AF_INET, share);
+		fd = try_socket(addr, AF_INET, type, share);
 	return (fd);
 }
 
 static int
-try_socket(const struct addr *addr, int family, bool share)
+try_socket(const struct addr *addr, int family, int type, bool share)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = addr_to_sockaddr(addr, family, &ss);
 	int fd, error;
 
-	fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	fd = socket(family, type | SOCK_CLOEXEC, 0);
 	if (fd == -1)
 		return (-1);
+	if ((type & SOCK_STREAM) == SOCK_STREAM)
+		set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	if (family == AF_INET6)
 		set(fd, IPPROTO_IPV6, IPV6_V6ONLY, addr->family != AF_UNSPEC);
 #ifdef SO_REUSEPORT_LB
@@ -121,11 +145,9 @@ try_socket(const struct addr *addr, int family, bool share)
 static void
 set_socket(int fd, int family, bool wildcard)
 {
+	set(fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BYTES);
 #ifdef SO_RCVBUFFORCE
-	set(fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BYTES);
 	set(fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BYTES);
-#else
-	set(fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BYTES);
 #endif
 	if (wildcard && family == AF_INET6)
 		set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
@@ -189,7 +211,7 @@ server_map(struct server *server)
 	int fd;
 
 	server->workers = options->workers;
-	slots = server->sockets + server->workers;
+	slots = server->sockets + server->streams + server->workers;
 	if (memory == 0)
 		memory = options->cache_size * ENTRY_BYTES;
 	slots_at = segment_round(sizeof(struct server_header));
@@ -234,9 +256,17 @@ make_pairs(struct server *server)
 	for (i = 0; i < server->workers; i++) {
 		if (socketpair(AF_UNIX, type, 0, fd) == -1)
 			fatal("cannot make a mailbox: %s", strerror(errno));
-		server->mailbox[i].worker = fd[0];
+		server->mailbox[i].owner = fd[0];
 		server->mailbox[i].others = fd[1];
 	}
+	if (socketpair(AF_UNIX, type, 0, fd) == -1)
+		fatal("cannot make a mailbox: %s", strerror(errno));
+	server->stream_mailbox.owner = fd[0];
+	server->stream_mailbox.others = fd[1];
+	set(fd[1], SOL_SOCKET, SO_SNDBUF, RECEIVE_BYTES);
+#ifdef SO_SNDBUFFORCE
+	set(fd[1], SOL_SOCKET, SO_SNDBUFFORCE, RECEIVE_BYTES);
+#endif
 	if (socketpair(AF_UNIX, type, 0, server->relay) == -1)
 		fatal("cannot make the log's socket: %s", strerror(errno));
 }
@@ -271,9 +301,15 @@ server_listener_slot(const struct server *server, unsigned index)
 }
 
 struct slot *
+server_stream_slot(const struct server *server)
+{
+	return (&server->slots[server->sockets]);
+}
+
+struct slot *
 server_worker_slot(const struct server *server, unsigned worker)
 {
-	return (&server->slots[server->sockets + worker]);
+	return (&server->slots[server->sockets + server->streams + worker]);
 }
 
 /* A mailbox that is full says so already. */

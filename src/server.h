@@ -28,10 +28,13 @@ struct server_socket {
 	struct addr	 addr;
 };
 
-/* A worker's mailbox: a byte in it says, look in the pending table. */
+/*
+ * A mailbox.  In a worker's, a byte says, look in the pending table; in the
+ * stream's are replies.
+ */
 struct server_mailbox {
-	int		 worker;	/* the end that the worker reads */
-	int		 others;	/* the end that everyone rings */
+	int		 owner;		/* the end that its process reads */
+	int		 others;	/* the end that everyone writes */
 };
 
 /*
@@ -49,11 +52,14 @@ struct server {
 	struct server_socket	*socket;
 	unsigned		 workers;
 	struct server_mailbox	*mailbox;
+	unsigned		 streams;	/* processes for TCP: 0 or 1 */
+	int			 stream_socket[OPTIONS_ADDRS_MAX];
+	struct server_mailbox	 stream_mailbox;	/* for replies */
 	int			 relay[2];	/* log lines: master, children */
 
 	/* The segment and its regions. */
 	struct server_header	*header;
-	struct slot		*slots;		/* listeners, then workers */
+	struct slot		*slots;		/* by kind, see below */
 	struct upstream_health	*health;	/* UPSTREAM_TABLE of them */
 	struct pending		*pending;
 	struct cache		*cache;
@@ -88,8 +94,9 @@ enum cache_result server_lookup(const struct server *server, uint64_t hash,
 	    const uint8_t *key, size_t key_len, uint64_t now_ms, uint8_t *buf,
 	    size_t size, size_t *len);
 
-/* Slots: the listeners', then the workers'. */
+/* Slots: the listeners', then the streams', then the workers'. */
 struct slot *server_listener_slot(const struct server *server, unsigned index);
+struct slot *server_stream_slot(const struct server *server);
 struct slot *server_worker_slot(const struct server *server, unsigned worker);
 
 /* Tell a worker to look in the pending table. */

@@ -65,17 +65,22 @@ log_queries(const struct server *server)
 	struct line line = { .len = 0 };
 	unsigned i;
 
-	for (i = 0; i < server->sockets + server->workers; i++)
+	for (i = 0; i < server->sockets + server->streams + server->workers;
+	    i++)
 		metrics_sum(sum, &server->slots[i].metrics);
 	for (i = METRIC_DROP_FIRST; i <= METRIC_DROP_LAST; i++)
 		drops += sum[i];
-	for (i = 0; i < METRIC_COUNT; i++)
+	for (i = 0; i < METRIC_TCP_QUERIES; i++)
 		add(&line, metrics_name(i), sum[i]);
 	add(&line, "drops", drops);
 	if (kernel_drops(server, &drops) == 0)
 		add(&line, "kernel-drops", drops);
 	else
 		strlcat(line.text, " kernel-drops=unknown", sizeof(line.text));
+	log_info("stats:%s", line.text);
+	line.len = 0;
+	for (; i < METRIC_COUNT; i++)
+		add(&line, metrics_name(i), sum[i]);
 	log_info("stats:%s", line.text);
 }
 

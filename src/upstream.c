@@ -519,6 +519,7 @@ tcp_send(struct upstream_exchange *x, struct upstream_try *try)
 {
 	uint8_t buf[2 + DNS_REQUEST_MAX];
 	socklen_t size = sizeof(int);
+	ssize_t sent;
 	size_t len;
 	int error;
 
@@ -527,7 +528,10 @@ tcp_send(struct upstream_exchange *x, struct upstream_try *try)
 		return (-1);
 	len = request(x, try, buf + 2);
 	dns_put16(buf, len);
-	if (send(try->fd, buf, 2 + len, MSG_NOSIGNAL) != (ssize_t)(2 + len))
+	sent = send(try->fd, buf, 2 + len, MSG_NOSIGNAL);
+	if (sent == -1 && (errno == EAGAIN || errno == ENOTCONN))
+		return (0);	/* the news was of an older socket */
+	if (sent != (ssize_t)(2 + len))
 		return (-1);
 	x->stream_sent = true;
 	return (poller_change(x->poller, try->fd, POLLER_IN,

@@ -27,6 +27,7 @@
 #include "log.h"
 #include "mono.h"
 #include "server.h"
+#include "stream.h"
 #include "upstream.h"
 #include "worker.h"
 
@@ -78,11 +79,13 @@ static void	give_up(struct worker *, struct place *);
 static void	drop_all(struct worker *, struct place *, enum metric);
 static size_t	pack_failure(struct worker *, const struct place *);
 static void	end(struct worker *, struct place *, size_t);
-static void	reply_all(struct worker *, struct place *, size_t);
+static bool	reply_all(struct worker *, struct place *, size_t);
 static size_t	reply_to(const struct worker *, const struct place *,
 		    const struct pending_waiter *, size_t, uint8_t **);
-static void	send_reply(struct worker *, const struct pending_waiter *,
+static bool	send_reply(struct worker *, const struct pending_waiter *,
 		    uint8_t *, size_t);
+static bool	is_stream(const struct worker *,
+		    const struct pending_waiter *);
 static void	store(struct worker *, const uint8_t *, size_t, uint64_t,
 		    size_t);
 
@@ -137,7 +140,7 @@ prepare(struct worker *worker)
 	streams = calloc(worker->places, UPSTREAM_STREAM_MAX);
 	if (worker->poller == NULL || worker->place == NULL ||
 	    streams == NULL || poller_add(worker->poller,
-	    worker->server->mailbox[worker->number].worker, POLLER_IN,
+	    worker->server->mailbox[worker->number].owner, POLLER_IN,
 	    TAG_MAILBOX) == -1)
 		fatal("worker %u: %s", worker->number, strerror(errno));
 	for (i = 0; i < worker->places; i++)
@@ -161,7 +164,7 @@ turn(struct worker *worker, const sigset_t *mask)
 	now_us = mono_us();
 	for (k = 0; k < n; k++) {
 		if (event[k].tag == TAG_MAILBOX) {
-			recv(worker->server->mailbox[worker->number].worker,
+			recv(worker->server->mailbox[worker->number].owner,
 			    &byte, 1, MSG_DONTWAIT);
 			worker->look = true;
 			continue;
@@ -396,9 +399,10 @@ end(struct worker *worker, struct place *place, size_t len)
 	int more;
 
 	do {
-		reply_all(worker, place, len);
-		more = pending_finish(worker->server->pending,
-		    worker->number, place->index);
+		more = -1;
+		if (reply_all(worker, place, len))
+			more = pending_finish(worker->server->pending,
+			    worker->number, place->index);
 	} while (more == 1);
 	if (more == -1) {
 		place->ended = true;
@@ -409,7 +413,8 @@ end(struct worker *worker, struct place *place, size_t len)
 	worker->look = true;
 }
 
-static void
+/* False: one could not be replied to yet. */
+static bool
 reply_all(struct worker *worker, struct place *place, size_t len)
 {
 	struct pending *pending = worker->server->pending;
@@ -421,9 +426,11 @@ reply_all(struct worker *worker, struct place *place, size_t len)
 	while ((at = pending_next(pending, place->index, at)) != 0) {
 		waiter = pending_waiter(pending, at);
 		reply_len = reply_to(worker, place, waiter, len, &reply);
-		send_reply(worker, waiter, reply, reply_len);
+		if (!send_reply(worker, waiter, reply, reply_len))
+			return (false);
 		pending_mark(pending, at);
 	}
+	return (true);
 }
 
 /* Make one waiter's reply out of value.  Returns its length. */
@@ -451,6 +458,7 @@ reply_to(const struct worker *worker, const struct place *place,
 	dns_case_restore(waiter->name_case, name, query.name_len);
 	memcpy(own.bytes, value.bytes, len);
 	made = answer_write(own.bytes, len, len, &query,
+	    is_stream(worker, waiter) ? DNS_MESSAGE_MAX :
 	    answer_udp_limit(&query), mono_boot_ms(), reply);
 	if (made == 0) {
 		*reply = own.bytes;
@@ -460,18 +468,28 @@ reply_to(const struct worker *worker, const struct place *place,
 	return (made);
 }
 
-static void
+static bool
+is_stream(const struct worker *worker, const struct pending_waiter *waiter)
+{
+	return (waiter->socket >= worker->server->sockets);
+}
+
+/* False: not now; the stream has much to do. */
+static bool
 send_reply(struct worker *worker, const struct pending_waiter *waiter,
     uint8_t *reply, size_t len)
 {
-	const struct server_socket *socket =
-	    &worker->server->socket[waiter->socket];
+	const struct server_socket *socket;
 	struct sockaddr_storage ss;
 	union server_control control;
 	struct iovec iov = { .iov_base = reply, .iov_len = len };
 	struct msghdr msg = { .msg_name = &ss, .msg_iov = &iov,
 	    .msg_iovlen = 1 };
 
+	if (is_stream(worker, waiter))
+		return (stream_hand_reply(worker->server, waiter, reply,
+		    len) == 0);
+	socket = &worker->server->socket[waiter->socket];
 	msg.msg_namelen = addr_to_sockaddr(&waiter->client, socket->family,
 	    &ss);
 	server_set_local(&msg, &control, socket->family, &waiter->local);
@@ -481,6 +499,7 @@ send_reply(struct worker *worker, const struct pending_waiter *waiter,
 		log_debug("reply not sent: %s", strerror(errno));
 	} else
 		metrics_add(worker->metrics, METRIC_REPLIES, 1);
+	return (true);
 }
 
 static void

@@ -414,12 +414,14 @@ START_TEST(part_of_a_value_gives_a_truncated_reply)
 
 	pack(BYTES(MESSAGE("\x81\x80", "\2", "\0", "\0") A(T300) A(T300)));
 	for (have = packed_len - message + BEHIND_QUESTION;
-	    have < packed_len; have++)
+	    have < packed_len; have++) {
+		query.edns = false;
 		expect_truncated(&query, answer_part(&query, have, NO_LIMIT,
 		    NOW), 0);
-	query.edns = true;
-	expect_truncated(&query, answer_part(&query, packed_len - 1, NO_LIMIT,
-	    NOW), 0);
+		query.edns = true;
+		expect_truncated(&query, answer_part(&query, have, NO_LIMIT,
+		    NOW), 0);
+	}
 	ck_assert_uint_eq(answer_part(&query, packed_len, NO_LIMIT, NOW),
 	    message + DNS_OPT_LEN);
 }
@@ -508,6 +510,13 @@ START_TEST(value_that_makes_no_sense_is_no_reply)
 	    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
 	struct answer_value head;
 	size_t have;
+
+	/* A message that is too short for the question by one byte. */
+	pack(BYTES(MESSAGE("\x81\x82", "\0", "\0", "\0")));
+	ck_assert_uint_eq(answer(&query, NO_LIMIT, NOW), BEHIND_QUESTION);
+	query = query_for("\4wwww\7example\3com");
+	ck_assert_uint_eq(answer(&query, NO_LIMIT, NOW), 0);
+	query = query_for("\3www\7example\3com");
 
 	pack(BYTES(MESSAGE("\x81\x80", "\1", "\0", "\0") A(T300)));
 	memcpy(&head, packed, sizeof(head));

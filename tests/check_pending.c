@@ -37,7 +37,7 @@
 
 #define EXIT_NO_TRACE	77	/* of a child that may not be traced */
 #define STEPS_MAX	400000	/* instructions, for one call */
-#define STEPS_BUDGET	16000	/* to be made in all for one act */
+#define STEPS_BUDGET	12000	/* to be made in all for one act */
 #define KILLS_MIN	16
 
 #define STORM_LISTENERS	2
@@ -70,6 +70,7 @@ static _Atomic uint32_t wake;		/* that of the test, a listener */
 static bool bell[WORKERS_MAX];
 static struct hand hand[WORKERS_MAX];
 static unsigned replied[CLIENTS_MAX];
+static bool joined[CLIENTS_MAX];	/* a reply is owed, or was sent */
 static uint64_t now = 5000;		/* ms */
 static uint64_t random_state = 1;
 
@@ -117,11 +118,14 @@ make(uint32_t workers, uint32_t per_worker, uint32_t queue,
 	pending = segment_map(pending_bytes, &fd);
 	ck_assert_ptr_nonnull(pending);
 	ck_assert_int_eq(pending_format(pending, &limits), 0);
+	close(fd);
 	told = segment_map(sizeof(*told), &fd);
 	ck_assert_ptr_nonnull(told);
+	close(fd);
 	memset(bell, 0, sizeof(bell));
 	memset(hand, 0, sizeof(hand));
 	memset(replied, 0, sizeof(replied));
+	memset(joined, 0, sizeof(joined));
 	for (i = 0; i < started; i++)
 		ck_assert_int_eq(pending_worker_start(pending, i), 0);
 	ck_assert_int_eq(pending_check(pending), 0);
@@ -225,6 +229,9 @@ join(uint32_t question, uint32_t client)
 	ck_assert_msg(wake == PENDING_NO_WORKER || wake < limits.workers,
 	    "wake is %u", wake);
 	ring(&wake);
+	if (client < CLIENTS_MAX && (result == PENDING_GIVEN ||
+	    result == PENDING_QUEUED || result == PENDING_JOINED))
+		joined[client] = true;
 	return (result);
 }
 
@@ -795,19 +802,26 @@ model_choice(void)
 	return (best);
 }
 
-/* The one asked for longest that has not been told to end yet. */
+/*
+ * Has the question asked for longest been told to end?  Where some have been
+ * asked for equally long it is any of them.  NULL: none has had its time.
+ */
 static struct model *
-model_oldest(void)
+model_gives_way(void)
 {
-	struct model *oldest = NULL;
-	uint32_t q;
+	struct model *oldest = NULL, *m;
 
-	for (q = 0; q < MODEL_QUESTIONS; q++) {
-		if (model[q].state == ASKING && !model[q].must_end &&
-		    model[q].listed + PATIENCE_MS <= now &&
-		    (oldest == NULL || model[q].listed < oldest->listed))
-			oldest = &model[q];
+	for (m = model; m < model + MODEL_QUESTIONS; m++) {
+		if (m->state != ASKING || m->must_end ||
+		    m->listed + PATIENCE_MS > now)
+			continue;
+		if (oldest == NULL || m->listed < oldest->listed ||
+		    (m->listed == oldest->listed &&
+		    pending_must_end(pending, m->index)))
+			oldest = m;
 	}
+	if (oldest != NULL && !pending_must_end(pending, oldest->index))
+		ck_abort_msg("the oldest question was not told to end");
 	return (oldest);
 }
 
@@ -833,7 +847,7 @@ model_join(uint32_t question, uint32_t client)
 	} else {
 		want = PENDING_QUEUED;
 		if (model_count(QUEUED, 0) >= limits.queue) {
-			if ((oldest = model_oldest()) == NULL)
+			if ((oldest = model_gives_way()) == NULL)
 				want = PENDING_FULL;
 			else {
 				oldest->must_end = true;
@@ -947,34 +961,29 @@ model_restart(uint32_t worker)
 
 START_TEST(random_operations_agree_with_a_model)
 {
-	unsigned operations, fulls = 0, asking, queued, waiters;
-	uint32_t worker, q, c;
+	unsigned operations, gave_way = 0, asking, queued, waiters;
+	uint32_t dice, worker, q, c;
 
 	make(4, 3, 5, 2, 0);
 	for (operations = 0; operations < 100000; operations++) {
 		now += random_below(4) == 0 ? random_below(80) : 1;
 		worker = random_below(4);
 		q = random_below(MODEL_QUESTIONS);
-		switch (random_below(100)) {
-		case 0:
+		dice = random_below(100);
+		if (dice < 1)
 			model_restart(worker);
-			break;
-		case 1:
+		else if (dice < 2) {
 			pending_worker_stop(pending, worker);
 			model_ready[worker] = false;
-			break;
-		default:
-			model_join(q, random_below(MODEL_CLIENTS));
-			fulls += wake != PENDING_NO_WORKER &&
-			    model[q].state == QUEUED;
-			break;
-		case 60 ... 79:
+		} else if (dice < 25)
 			model_take(worker, random_below(6));
-			break;
-		case 80 ... 94:
+		else if (dice < 40) {
 			if (model[q].state == ASKING)
 				model_reply(&model[q], random_below(4) != 0);
-			break;
+		} else {
+			model_join(q, random_below(MODEL_CLIENTS));
+			gave_way += wake != PENDING_NO_WORKER &&
+			    model[q].state == QUEUED;
 		}
 		if (operations % 50 != 0)
 			continue;
@@ -991,7 +1000,7 @@ START_TEST(random_operations_agree_with_a_model)
 		ck_assert_uint_eq(count().queued, queued);
 		ck_assert_uint_eq(count().waiters, waiters);
 	}
-	ck_assert_uint_gt(fulls, 0);
+	ck_assert_uint_gt(gave_way, 0);
 	ck_assert_uint_eq(count().rebuilds, 0);
 }
 END_TEST
@@ -1013,6 +1022,20 @@ struct steps {
 	int	 made;
 	int	 begun;		/* of them, before the act */
 };
+
+/* Let a stopped child make so many machine instructions, fewer at its end. */
+static int
+step(pid_t pid, int steps)
+{
+	int n, status;
+
+	for (n = 0; n < steps && !told->done; n++) {
+		if (ptrace(PT_STEP, pid, (void *)1, 0) == -1 ||
+		    waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status))
+			return (-1);
+	}
+	return (n);
+}
 
 /*
  * Fork a child that acts, and stop it after so many machine instructions;
@@ -1045,8 +1068,7 @@ stop_after(int steps, void (*act)(void), struct steps *made)
 	if (WIFEXITED(status))
 		return (-1);
 	for (; made->made < steps && !told->done; made->made++) {
-		if (ptrace(PT_STEP, pid, (void *)1, 0) == -1 ||
-		    waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status))
+		if (step(pid, 1) == -1)
 			return (-1);
 		if (!told->begun)
 			made->begun = made->made + 1;
@@ -1206,12 +1228,11 @@ act_stop(void)
 
 /*
  * The actor died.  Its successor settles its debts, and somebody else goes on
- * before or after that.  In the end everybody who waited has one reply.
+ * before or after that.  In the end everybody who waits has one reply.
  */
 static void
 settle(int steps, bool was_worker)
 {
-	unsigned want;
 	uint32_t c;
 
 	if (steps % 3 == 0)
@@ -1222,29 +1243,543 @@ settle(int steps, bool was_worker)
 		ring(&told->wake);
 	if (steps % 3 == 1)
 		ck_assert_int_ne(join(30, 30), PENDING_BUSY);
-	ck_assert_msg(count().waiters > 0, "no one waits any more");
-	if (steps % 3 == 2) {
+	else if (steps % 3 == 2) {
 		bell[0] = false;
-		take(0, 1);
+		take(0, HAND_MAX);
 	}
 	ck_assert_msg(pending_check(pending) == 0,
 	    "rule %d is broken by a death at instruction %d",
 	    pending_check(pending), steps);
 	drain();
-	for (c = 0; c < ACTOR_CLIENT; c++) {
-		want = (c >= 2 && c <= 17 && c != 13 && c != 14 && c != 16) ||
-		    c == 20;
-		if (c == 30 || c == 12 || c == 13 || c > 14)
-			continue;
-		ck_assert_msg(replied[c] == want || c == 12,
-		    "client %u has %u replies after a death at instruction %d",
-		    c, replied[c], steps);
+	for (c = 0; c < ACTOR_CLIENT; c++)
+		ck_assert_msg(replied[c] == joined[c], "client %u has %u "
+		    "replies after a death at instruction %d", c, replied[c],
+		    steps);
+	ck_assert_uint_le(replied[ACTOR_CLIENT], 1);
+	if (!was_worker && told->result >= 0 &&
+	    told->result <= PENDING_JOINED)
+		ck_assert_uint_eq(replied[ACTOR_CLIENT], 1);
+	assert_empty();
+	ck_assert_int_eq(join(31, 31), PENDING_GIVEN);
+	drain();
+	ck_assert_uint_eq(replied[31], 1);
+}
+
+/*
+ * Let an actor be killed at many instructions of an act, evenly spread.
+ * Returns one at which the table had to be rebuilt, or -1 if no process can be
+ * stepped here.  want is what the act returns when nobody dies.
+ */
+static int
+die_at_many_instructions(void (*set)(void), void (*act)(void),
+    bool was_worker, int want)
+{
+	int steps, stride, kills, rebuilt = -1;
+	struct steps total, made;
+	unsigned whole = 0;
+	pid_t pid;
+
+	stay_on_one_processor();
+	set();
+	if ((pid = stop_after(STEPS_MAX, act, &total)) == -1) {
+		fprintf(stderr, "check_pending: SKIPPED, no process can be "
+		    "stepped here: the deaths at many instructions\n");
+		return (-1);
 	}
+	end(pid);
+	ck_assert_int_lt(total.made, STEPS_MAX);
+	ck_assert_int_eq(told->result, want);
+	kills = 2 * STEPS_BUDGET / total.made;
+	if (kills < KILLS_MIN)
+		kills = KILLS_MIN;
+	stride = (total.made - total.begun) / kills + 1;
+	for (steps = total.begun; steps <= total.made; steps += stride) {
+		set();
+		end(stop_after(steps, act, &made));
+		settle(steps, was_worker);
+		if (count().rebuilds == 0)
+			whole++;
+		else
+			rebuilt = steps;
+	}
+
+	/* Some of the deaths were amid the change, some were not. */
+	ck_assert_uint_gt(whole, 0);
+	ck_assert_int_ne(rebuilt, -1);
+	return (rebuilt);
+}
+
+START_TEST(death_in_a_join_of_a_new_question_loses_no_one)
+{
+	die_at_many_instructions(stage, act_join, false, PENDING_GIVEN);
+}
+END_TEST
+
+START_TEST(death_in_a_join_of_the_queue_loses_no_one)
+{
+	die_at_many_instructions(stage_full, act_join, false, PENDING_QUEUED);
+}
+END_TEST
+
+START_TEST(death_in_a_join_that_another_gives_way_to_loses_no_one)
+{
+	die_at_many_instructions(stage_to_give_way, act_join, false,
+	    PENDING_QUEUED);
+}
+END_TEST
+
+START_TEST(death_in_a_join_of_a_pending_question_loses_no_one)
+{
+	die_at_many_instructions(stage_join, act_join, false, PENDING_JOINED);
+}
+END_TEST
+
+START_TEST(death_in_a_take_loses_no_one)
+{
+	die_at_many_instructions(stage_take, act_take, true, 1);
+	die_at_many_instructions(stage_take_given, act_take, true, 1);
+}
+END_TEST
+
+START_TEST(death_in_a_finish_loses_no_one)
+{
+	die_at_many_instructions(stage, act_finish, true, 0);
+}
+END_TEST
+
+START_TEST(death_in_a_start_loses_no_one)
+{
+	die_at_many_instructions(stage_full, act_start, true, 0);
+}
+END_TEST
+
+/*
+ * Find out where a join can die so that the table has to be rebuilt.  Returns
+ * -1 if no process can be stepped here.
+ */
+static int
+find_death(void)
+{
+	struct steps made;
+	int steps;
+	pid_t pid;
+
+	stay_on_one_processor();
+	for (steps = 50; steps < STEPS_MAX; steps += 25) {
+		stage_full();
+		if ((pid = stop_after(steps, act_join, &made)) == -1) {
+			fprintf(stderr, "check_pending: SKIPPED, no process "
+			    "can be stepped here: a test of rebuilding\n");
+			return (-1);
+		}
+		end(pid);
+		ck_assert_int_eq(take(0, 0), 0);
+		if (count().rebuilds != 0)
+			return (steps);
+	}
+	ck_abort_msg("no death makes the table be rebuilt");
+	return (-1);
+}
+
+/* Let joins die till one has died amid a change, and the table be rebuilt. */
+static void
+break_table(void)
+{
+	struct steps made;
+	int steps;
+
+	for (steps = 50; count().rebuilds == 0; steps += 10) {
+		end(stop_after(steps, act_join, &made));
+		ck_assert(!told->done);
+		ck_assert_int_eq(take(0, 0), 0);
+	}
+	ck_assert_int_eq(pending_check(pending), 0);
+}
+
+START_TEST(death_of_a_recoverer_loses_no_one)
+{
+	static const struct {
+		void	(*act)(void);
+		bool	 was_worker;
+	} rows[] = {
+		{ act_join, false }, { act_take, true }, { act_finish, true },
+		{ act_start, true }, { act_stop, true }
+	};
+	int death = find_death(), steps, stride;
+	struct steps total, made;
+	_Atomic uint32_t first;
+	pid_t pid;
+	size_t i;
+
+	for (i = 0; death != -1 && i < sizeof(rows) / sizeof(rows[0]); i++) {
+		total = (struct steps){ STEPS_MAX, 0 };
+		stride = 1;
+		for (steps = STEPS_MAX; steps > total.begun; steps -= stride) {
+			stage_full();
+			end(stop_after(death, act_join, &made));
+			first = told->wake;
+			pid = stop_after(steps, rows[i].act, &made);
+			end(pid);
+			if (steps == STEPS_MAX) {
+				total = made;
+				steps = made.made;
+				stride = 1 + (steps - made.begun) / 10;
+			}
+			ring(&first);
+			settle(steps, rows[i].was_worker);
+			ck_assert_uint_ge(count().rebuilds, 1);
+		}
+	}
+}
+END_TEST
+
+/*
+ * A worker that looks for its questions while another process rebuilds the
+ * table may be told that the table is busy, but never that there are none: it
+ * would go to sleep, and nobody would ring it again.
+ */
+START_TEST(take_is_not_deceived_by_a_rebuild)
+{
+	int death = find_death(), steps, n = 0, busy = 0;
+	struct steps made;
+	uint32_t index[8];
+	pid_t pid = -1;
+
+	if (death == -1)
+		return;
+	/* Go to where the rebuilder has the lock. */
+	for (steps = 50; n != -1; steps += 10) {
+		if (pid != -1)
+			end(pid);
+		stage_full();
+		end(stop_after(death, act_join, &made));
+		pid = stop_after(steps, act_join, &made);
+		n = pending_take(pending, 0, 8, now, index);
+		ck_assert_int_ne(n, 0);
+	}
+	/* And on, to where it has dropped it. */
+	for (; n == -1; busy++) {
+		step(pid, 40);
+		n = pending_take(pending, 0, 8, now, index);
+	}
+	end(pid);
+	ck_assert_int_gt(busy, 3);
+	ck_assert_msg(n == 1, "the rebuild hides a question: %d", n);
+}
+END_TEST
+
+START_TEST(queue_keeps_its_order_over_a_rebuild)
+{
+	uint32_t question, i;
+
+	if (find_death() == -1)
+		return;
+	/* Free the places of eight questions in another order. */
+	make(1, 8, 16, 1, 1);
+	for (i = 0; i < 8; i++)
+		join(i, 1);
+	ck_assert_int_eq(take(0, 8), 8);
+	for (i = 0; i < 8; i++)
+		answer(0, hand[0].index[i * 3 % 8]);
+	hand[0].count = 0;
+	pending_worker_stop(pending, 0);
+	for (question = 1; question <= 8; question++) {
+		now++;
+		ck_assert_int_eq(join(question, 2), PENDING_QUEUED);
+	}
+	now++;
+	prepare(9);
+	break_table();
+	restart(0);
+	ck_assert_int_eq(take(0, 8), 8);
+	for (i = 0; i < 8; i++)
+		ck_assert_uint_eq(question_of(hand[0].index[i]), i + 1);
+}
+END_TEST
+
+START_TEST(oldest_still_gives_way_after_a_rebuild)
+{
+	uint32_t i;
+
+	if (find_death() == -1)
+		return;
+	make(1, 8, 0, 1, 1);
+	for (i = 0; i < 8; i++)
+		join(i, 1);
+	ck_assert_int_eq(take(0, 8), 8);
+	for (i = 0; i < 7; i++)
+		answer(0, hand[0].index[i * 3 % 8]);
+	hand[0].count = 0;
+	for (i = 10; i < 17; i++) {	/* the freed places, the other way */
+		now += 10;
+		ck_assert_int_eq(join(i, 1), PENDING_GIVEN);
+		ck_assert_int_eq(take(0, 1), 1);
+	}
+	prepare(10);			/* one that is being asked */
+	break_table();
+	now += PATIENCE_MS - 60;	/* enough for two of the eight */
+	ck_assert_int_eq(join(20, 1), PENDING_QUEUED);
+	ck_assert_int_eq(join(21, 1), PENDING_QUEUED);
+	ck_assert_int_eq(join(22, 1), PENDING_FULL);
+	ck_assert(pending_must_end(pending, hand[0].index[0]));
+	ck_assert(!pending_must_end(pending, hand[0].index[1]));
+}
+END_TEST
+
+START_TEST(stopped_owner_makes_the_table_busy_and_no_more)
+{
+	int death = find_death();
+	struct steps made;
+	uint32_t index[8];
+	pid_t pid;
+
+	if (death == -1)
+		return;
+	stage_full();
+	pid = stop_after(death, act_join, &made);
+	ck_assert_int_eq(join(40, 40), PENDING_BUSY);
+	ck_assert_uint_eq(wake, PENDING_NO_WORKER);
+	ck_assert_int_eq(pending_take(pending, 0, 8, now, index), -1);
+	ck_assert_int_eq(pending_finish(pending, 1, hand[1].index[0]), -1);
+	ck_assert_int_eq(pending_worker_start(pending, 1), -1);
+	ck_assert_uint_eq(count().asking, 6);
+	end(pid);
+	settle(0, false);
+	ck_assert_uint_eq(count().rebuilds, 1);
+}
+END_TEST
+
+/*
+ * The storm.  Listeners ask at random, each client one question; workers reply
+ * at once.  What a process tells of itself is written before it acts on it.
+ */
+struct storm {
+	_Atomic uint32_t	 bell[STORM_WORKERS];
+	_Atomic uint32_t	 wake[STORM_LISTENERS];
+	_Atomic uint32_t	 next[STORM_LISTENERS];	/* client */
+	_Atomic uint32_t	 wrong;
+	_Atomic uint8_t		 question[STORM_LISTENERS * STORM_CLIENTS];
+	_Atomic bool		 joined[STORM_LISTENERS * STORM_CLIENTS];
+	_Atomic bool		 replied[STORM_LISTENERS * STORM_CLIENTS];
+};
+
+static struct storm *storm;
+
+static void
+storm_ring(uint32_t listener)
+{
+	if (storm->wake[listener] < STORM_WORKERS)
+		storm->bell[storm->wake[listener]] = 1;
+	storm->wake[listener] = PENDING_NO_WORKER;
+}
+
+static void
+storm_listener(uint32_t listener)
+{
+	enum pending_result result;
+	uint32_t client, question;
+
+	storm_ring(listener);
+	while (storm->next[listener] < STORM_CLIENTS) {
+		client = storm->next[listener]++;
+		client += listener * STORM_CLIENTS;
+		question = random_below(STORM_NAMES);
+		storm->question[client] = question;
+		now = clock_ms();
+		result = join_as(question, client, &storm->wake[listener]);
+		if (result == PENDING_GIVEN || result == PENDING_QUEUED ||
+		    result == PENDING_JOINED)
+			storm->joined[client] = true;
+		else if (result == PENDING_DUPLICATE)
+			storm->wrong++;
+		else
+			sched_yield();
+		storm_ring(listener);
+	}
+	for (;;)
+		pause();
+}
+
+/* Reply to all; false if the table is busy. */
+static bool
+storm_answer(uint32_t worker, uint32_t index)
+{
+	uint32_t at, client;
+	int left;
+
+	do {
+		for (at = pending_next(pending, index, 0); at != 0;
+		    at = pending_next(pending, index, at)) {
+			client = client_of(at);
+			if (client >= STORM_LISTENERS * STORM_CLIENTS ||
+			    storm->question[client] != question_of(index))
+				storm->wrong++;
+			else
+				storm->replied[client] = true;
+			pending_mark(pending, at);
+		}
+		left = pending_finish(pending, worker, index);
+	} while (left == 1);
+	return (left == 0);
+}
+
+static void
+storm_worker(uint32_t worker)
+{
+	const struct timespec nap = { .tv_nsec = 50000 };
+	struct hand *h = &hand[worker];
+	int n;
+
+	h->count = 0;
+	while (pending_worker_start(pending, worker) == -1)
+		;
+	storm->bell[worker] = 1;
+	for (;;) {
+		if (h->count > 0) {
+			if (storm_answer(worker, h->index[h->count - 1])) {
+				h->count--;
+				storm->bell[worker] = 1;
+			}
+		}
+		if (atomic_exchange(&storm->bell[worker], 0)) {
+			n = pending_take(pending, worker,
+			    limits.per_worker - h->count, clock_ms(),
+			    h->index + h->count);
+			if (n == -1)
+				storm->bell[worker] = 1;
+			else
+				h->count += n;
+		} else if (h->count == 0)
+			nanosleep(&nap, NULL);
+	}
+}
+
+/* Listeners come first, as the slots of the daemon do. */
+static pid_t
+storm_start(uint32_t slot, uint64_t seed)
+{
+	pid_t pid = fork();
+
+	ck_assert_int_ne(pid, -1);
+	if (pid != 0)
+		return (pid);
+	random_state = mix(seed);
+	if (slot < STORM_LISTENERS)
+		storm_listener(slot);
+	storm_worker(slot - STORM_LISTENERS);
+	_exit(0);
+}
+
+START_TEST(storm_of_kills_loses_no_one)
+{
+	uint32_t i, kills, replies = 0, lost = 0;
+	pid_t pid[STORM_LISTENERS + STORM_WORKERS];
+	uint64_t deadline = clock_ms() + STORM_MS;
+	struct timespec nap = { .tv_sec = 0 };
+	int fd;
+
+	make(STORM_WORKERS, 4, 16, 2, 0);
+	storm = segment_map(sizeof(*storm), &fd);
+	ck_assert_ptr_nonnull(storm);
+	for (i = 0; i < STORM_LISTENERS; i++)
+		storm->wake[i] = PENDING_NO_WORKER;
+	fflush(NULL);
+	for (i = 0; i < STORM_LISTENERS + STORM_WORKERS; i++)
+		pid[i] = storm_start(i, i);
+	for (kills = 0; kills < STORM_KILLS && clock_ms() < deadline; kills++) {
+		nap.tv_nsec = random_below(3000000);
+		nanosleep(&nap, NULL);
+		i = random_below(STORM_LISTENERS + STORM_WORKERS);
+		end(pid[i]);
+		if (i >= STORM_LISTENERS)
+			pending_worker_dead(pending, i - STORM_LISTENERS);
+		pid[i] = storm_start(i, 100 + kills);
+	}
+
+	/* The listeners go, and ring a last time; all must be replied to. */
+	for (i = 0; i < STORM_LISTENERS; i++) {
+		end(pid[i]);
+		storm_ring(i);
+	}
+	nap.tv_nsec = 1000000;
+	deadline = clock_ms() + SETTLE_MS;
+	while (count().waiters > 0 && clock_ms() < deadline)
+		nanosleep(&nap, NULL);
+	for (i = 0; i < STORM_WORKERS; i++)
+		end(pid[STORM_LISTENERS + i]);
+	for (i = 0; i < STORM_LISTENERS * STORM_CLIENTS; i++) {
+		replies += storm->replied[i];
+		lost += storm->joined[i] && !storm->replied[i];
+	}
+	ck_assert_uint_ge(kills, 20);
+	ck_assert_uint_gt(replies, 100);
+	ck_assert_uint_eq(lost, 0);
+	ck_assert_uint_eq(storm->wrong, 0);
+
+	/* The last workers may have died in the middle of something. */
+	memset(hand, 0, sizeof(hand));
+	for (i = 0; i < STORM_WORKERS; i++)
+		restart(i);
+	drain();
 	assert_empty();
 }
+END_TEST
 
 int
 main(void)
 {
-	return (0);
+	Suite *suite = suite_create("pending");
+	TCase *alone = tcase_create("alone"), *deaths = tcase_create("deaths");
+	SRunner *runner;
+	int failed;
+
+	tcase_set_timeout(alone, 60);
+	tcase_add_test(alone, question_is_given_taken_and_finished);
+	tcase_add_test(alone, clients_of_one_question_wait_together);
+	tcase_add_test(alone, client_that_comes_during_the_replies_gets_one);
+	tcase_add_test(alone, retransmission_adds_no_second_waiter);
+	tcase_add_test(alone, questions_of_one_hash_are_told_apart);
+	tcase_add_test(alone,
+	    preferred_workers_are_filled_evenly_then_the_next_in_order);
+	tcase_add_test(alone,
+	    worker_is_rung_only_if_it_has_nothing_to_take);
+	tcase_add_test(alone,
+	    worker_that_is_not_started_or_has_stopped_gets_nothing);
+	tcase_add_test(alone,
+	    queue_is_first_in_first_out_and_full_above_its_size);
+	tcase_add_test(alone, take_gives_no_more_than_asked_for);
+	tcase_add_test(alone,
+	    question_asked_for_longest_makes_room_when_the_queue_is_full);
+	tcase_add_test(alone,
+	    worker_that_is_replaced_gets_its_questions_again);
+	tcase_add_test(alone, replaced_worker_takes_nothing_from_others);
+	tcase_add_test(alone, one_question_cannot_use_up_all_places);
+	tcase_add_test(alone, all_places_can_be_used_again_and_again);
+	tcase_add_test(alone, random_operations_agree_with_a_model);
+	suite_add_tcase(suite, alone);
+
+	tcase_set_timeout(deaths, 120);
+	tcase_add_test(deaths, death_in_a_join_of_a_new_question_loses_no_one);
+	tcase_add_test(deaths, death_in_a_join_of_the_queue_loses_no_one);
+	tcase_add_test(deaths,
+	    death_in_a_join_that_another_gives_way_to_loses_no_one);
+	tcase_add_test(deaths,
+	    death_in_a_join_of_a_pending_question_loses_no_one);
+	tcase_add_test(deaths, death_in_a_take_loses_no_one);
+	tcase_add_test(deaths, death_in_a_finish_loses_no_one);
+	tcase_add_test(deaths, death_in_a_start_loses_no_one);
+	tcase_add_test(deaths, death_of_a_recoverer_loses_no_one);
+	tcase_add_test(deaths, take_is_not_deceived_by_a_rebuild);
+	tcase_add_test(deaths, queue_keeps_its_order_over_a_rebuild);
+	tcase_add_test(deaths, oldest_still_gives_way_after_a_rebuild);
+	tcase_add_test(deaths, stopped_owner_makes_the_table_busy_and_no_more);
+	tcase_add_test(deaths, storm_of_kills_loses_no_one);
+	suite_add_tcase(suite, deaths);
+
+	runner = srunner_create(suite);
+	srunner_set_fork_status(runner, CK_FORK);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return (failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
 }

@@ -277,6 +277,19 @@ daemon_gone(pid_t pid)
 	    (process.state == 'Z' || process.state == 'X'));
 }
 
+void
+daemon_freeze(pid_t pid)
+{
+	struct process process;
+	char number[16];
+
+	snprintf(number, sizeof(number), "%ld", (long)pid);
+	kill(pid, SIGSTOP);
+	do {
+		poll(NULL, 0, 1);
+	} while (read_process(number, &process) && process.state != 'T');
+}
+
 size_t
 query_write(uint8_t buf[1500], const struct query *query)
 {

@@ -132,6 +132,9 @@ size_t	 daemon_children(pid_t parent, const char *title,
 /* Is there no such process any more, but perhaps a zombie? */
 bool	 daemon_gone(pid_t pid);
 
+/* Stop a process; returns when it stands still. */
+void	 daemon_freeze(pid_t pid);
+
 /* Write a query.  Returns its length. */
 size_t	 query_write(uint8_t buf[1500], const struct query *query);
 

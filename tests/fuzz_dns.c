@@ -17,7 +17,7 @@
 #include "dns.h"
 
 /* The bits of the first byte. */
-#define PATH		0x01	/* 0: a client's query, 1: an upstream's message */
+#define PATH		0x01	/* 0: a query, 1: an upstream's message */
 #define EDNS		0x02	/* of the client who gets the reply */
 #define DNSSEC_OK	0x04
 #define AUTHENTIC	0x08

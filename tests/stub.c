@@ -278,6 +278,7 @@ static void	 build_rdata(struct packet *, const struct question *, uint16_t,
 static void	 build_soa(struct packet *, const struct question *,
 	    const struct plan *);
 static uint64_t	 hash_question(const uint8_t *, size_t, uint16_t, uint64_t);
+static size_t	 lower_name(uint8_t [DNS_NAME_MAX], const char *);
 static size_t	 find_name(const struct stub *, uint64_t);
 static const struct stub_name *find_text(const struct stub *, const char *,
 	    uint16_t);
@@ -288,7 +289,7 @@ stub_start(const char *address, uint16_t port)
 {
 	struct server *server;
 	struct stub *stub;
-	pid_t parent = getpid();
+	pid_t pid, parent = getpid();
 
 	if ((server = calloc(1, sizeof(*server))) == NULL)
 		return (NULL);
@@ -296,13 +297,13 @@ stub_start(const char *address, uint16_t port)
 		goto fail;
 	if (bind_all(server, address, port) == -1)
 		goto fail;
-	stub->pid = fork();
-	if (stub->pid == -1)
+	if ((pid = fork()) == -1)
 		goto fail;
-	if (stub->pid == 0) {
+	if (pid == 0) {
 		stub_die_with(parent);
 		serve(server);
 	}
+	stub->pid = pid;
 	close(server->udp);
 	close(server->other);
 	close(server->tcp);
@@ -371,7 +372,7 @@ stub_rdata(uint8_t buf[512], const char *name, uint16_t type)
 	static struct packet packet;
 	struct question question = { .type = type };
 
-	question.name_len = stub_name_write(question.lower, name);
+	question.name_len = lower_name(question.lower, name);
 	packet.len = 0;
 	packet.max = 512;
 	packet.full = false;
@@ -1439,16 +1440,25 @@ find_name(const struct stub *stub, uint64_t hash)
 	return (STUB_NAMES);
 }
 
+/* The wire form of a name in lower case.  No length is a capital letter. */
+static size_t
+lower_name(uint8_t wire[DNS_NAME_MAX], const char *text)
+{
+	size_t i, len = stub_name_write(wire, text);
+
+	for (i = 0; i < len; i++)
+		if (wire[i] >= 'A' && wire[i] <= 'Z')
+			wire[i] += 'a' - 'A';
+	return (len);
+}
+
 static const struct stub_name *
 find_text(const struct stub *stub, const char *text, uint16_t type)
 {
 	uint8_t wire[DNS_NAME_MAX];
-	size_t at, i, len;
+	size_t at, len;
 
-	len = stub_name_write(wire, text);
-	for (i = 0; i < len; i++)
-		if (wire[i] >= 'A' && wire[i] <= 'Z')
-			wire[i] += 'a' - 'A';
+	len = lower_name(wire, text);
 	at = find_name(stub, hash_question(wire, len, type, 0));
 	if (at == STUB_NAMES || stub->names[at].hash == 0)
 		return (NULL);

@@ -47,10 +47,10 @@ struct stub_name {
  * stub's process.
  */
 struct stub {
-	/* Set before fork. */
+	/* Set at the start. */
 	char			 text[ADDR_TEXT_MAX];	/* 127.0.0.1:5300 */
 	uint16_t		 port;
-	pid_t			 pid;		/* the test's copy only */
+	pid_t			 pid;		/* of the stub's process */
 
 	/* Atomic; the test may write them at any time. */
 	_Atomic uint32_t	 mode;		/* enum stub_mode */
