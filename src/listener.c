@@ -30,7 +30,7 @@
 /* A datagram, and the reply to it, if it gets one at once. */
 struct packet {
 	struct sockaddr_storage	 from;
-	union server_control	 control;
+	struct server_control	 control;
 	struct iovec		 in;
 	struct iovec		 out;
 	uint8_t			 query[QUERY_MAX];

@@ -356,11 +356,11 @@ server_get_local(const struct msghdr *msg, struct addr *local)
 }
 
 void
-server_set_local(struct msghdr *msg, union server_control *control,
+server_set_local(struct msghdr *msg, struct server_control *control,
     int family, const struct addr *local)
 {
 	struct sockaddr_storage ss;
-	struct cmsghdr *c = &control->header;
+	struct cmsghdr *c = (struct cmsghdr *)(void *)control->space;
 	struct in6_pktinfo info6 = { .ipi6_ifindex = local->scope };
 	const struct sockaddr_in6 *sin6 = (struct sockaddr_in6 *)&ss;
 

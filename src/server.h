@@ -103,9 +103,8 @@ struct slot *server_worker_slot(const struct server *server, unsigned worker);
 void	 server_ring(const struct server *server, uint32_t worker);
 
 /* The buffer for a control message with the local address of a datagram. */
-union server_control {
-	struct cmsghdr	 header;
-	uint8_t		 space[64];
+struct server_control {
+	_Alignas(struct cmsghdr) uint8_t space[64];
 };
 
 /*
@@ -114,7 +113,7 @@ union server_control {
  * reply leaves from local; none if that is AF_UNSPEC.
  */
 void	 server_get_local(const struct msghdr *msg, struct addr *local);
-void	 server_set_local(struct msghdr *msg, union server_control *control,
+void	 server_set_local(struct msghdr *msg, struct server_control *control,
 	    int family, const struct addr *local);
 
 #endif

@@ -155,6 +155,10 @@ prepare(struct upstream_exchange *x, const struct upstreams *upstreams,
 	x->rcode = DNS_RCODE_SERVFAIL;
 	for (i = 0; i < UPSTREAM_SOCKETS; i++)
 		x->tries[i].fd = -1;
+	for (i = 0; i < upstreams->count; i++) {
+		if (upstreams->health[i]->flat_case)
+			x->flat |= 1 << i;
+	}
 }
 
 /* Those that are up in the configured order, then those that are down. */
@@ -165,8 +169,6 @@ order_make(struct upstream_exchange *x)
 	size_t i, n = 0;
 
 	for (i = 0; i < x->upstreams->count; i++) {
-		if (health_of(x, i)->flat_case)
-			x->flat |= 1 << i;
 		if (health_of(x, i)->down)
 			down |= 1 << i;
 		else
@@ -493,7 +495,8 @@ static enum upstream_status
 tcp_ready(struct upstream_exchange *x, unsigned place, uint64_t now_us)
 {
 	struct upstream_try *try = &x->tries[place];
-	size_t want = 2;
+	size_t want = x->stream_len < 2 ? 2 :
+	    2 + (size_t)dns_get16(x->stream);
 	ssize_t n;
 
 	if (!x->stream_sent)

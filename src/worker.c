@@ -78,7 +78,8 @@ static void	failed(struct worker *, struct place *);
 static void	give_up(struct worker *, struct place *);
 static void	drop_all(struct worker *, struct place *, enum metric);
 static size_t	pack_failure(struct worker *, const struct place *);
-static void	end(struct worker *, struct place *, size_t);
+static void	end(struct worker *, struct place *, size_t, bool);
+static void	leave(struct worker *, struct place *);
 static bool	reply_all(struct worker *, struct place *, size_t);
 static size_t	reply_to(const struct worker *, const struct place *,
 		    const struct pending_waiter *, size_t, uint8_t **);
@@ -219,22 +220,16 @@ static void
 look_after(struct worker *worker, struct place *place, uint64_t now_us)
 {
 	uint32_t index = place->index;
+	int more;
 
 	if (place->ended) {
-		place->index = 0;
-		worker->used--;
-		switch (pending_finish(worker->server->pending,
-		    worker->number, index)) {
-		case 0:
-			worker->look = true;
-			break;
-		case 1:
+		more = pending_finish(worker->server->pending, worker->number,
+		    index);
+		if (more == -1)
+			return;
+		leave(worker, place);
+		if (more == 1)
 			begin(worker, index);	/* who came late */
-			break;
-		default:
-			place->index = index;
-			worker->used++;
-		}
 	} else if (pending_must_end(worker->server->pending, index))
 		give_up(worker, place);
 	else if (now_us >= place->exchange.wake_us)
@@ -287,7 +282,7 @@ begin(struct worker *worker, uint32_t index)
 	hash = pending_hash(server->pending, index);
 	if (server_lookup(server, hash, key, key_len, mono_boot_ms(),
 	    value.bytes, ANSWER_VALUE_MAX, &len) == CACHE_HIT) {
-		end(worker, place, len);
+		end(worker, place, len, true);
 		return;
 	}
 	step(worker, place, upstream_start(&place->exchange,
@@ -328,7 +323,7 @@ answered(struct worker *worker, struct place *place)
 	if (reply.storable)
 		store(worker, key, exchange->key_len,
 		    now_ms + (uint64_t)reply.lifetime * 1000, len);
-	end(worker, place, len);
+	end(worker, place, len, reply.storable);
 }
 
 /* Every upstream failed: the client gets TC, or the last bad rcode. */
@@ -347,7 +342,7 @@ failed(struct worker *worker, struct place *place)
 		    value.head.stored_ms + value.head.failed_s * 1000, len);
 	else
 		value.head.flags = rcode;
-	end(worker, place, len);
+	end(worker, place, len, true);
 }
 
 /* Others need the place. */
@@ -356,7 +351,7 @@ give_up(struct worker *worker, struct place *place)
 {
 	upstream_cancel(&place->exchange);
 	metrics_add(worker->metrics, METRIC_SERVFAIL, 1);
-	end(worker, place, pack_failure(worker, place));
+	end(worker, place, pack_failure(worker, place), true);
 }
 
 static void
@@ -392,22 +387,34 @@ pack_failure(struct worker *worker, const struct place *place)
 	    &seconds));
 }
 
-/* Reply to all who wait, with value, and free the question. */
+/*
+ * Reply to all who wait, with value, and free the question.  What may not be
+ * kept is not for those either who came when the answer was there already.
+ */
 static void
-end(struct worker *worker, struct place *place, size_t len)
+end(struct worker *worker, struct place *place, size_t len, bool for_late)
 {
+	uint32_t index = place->index;
 	int more;
 
 	do {
 		more = -1;
 		if (reply_all(worker, place, len))
 			more = pending_finish(worker->server->pending,
-			    worker->number, place->index);
-	} while (more == 1);
+			    worker->number, index);
+	} while (more == 1 && for_late);
 	if (more == -1) {
 		place->ended = true;
 		return;
 	}
+	leave(worker, place);
+	if (more == 1)
+		begin(worker, index);
+}
+
+static void
+leave(struct worker *worker, struct place *place)
+{
 	place->index = 0;
 	worker->used--;
 	worker->look = true;
@@ -481,7 +488,7 @@ send_reply(struct worker *worker, const struct pending_waiter *waiter,
 {
 	const struct server_socket *socket;
 	struct sockaddr_storage ss;
-	union server_control control;
+	struct server_control control;
 	struct iovec iov = { .iov_base = reply, .iov_len = len };
 	struct msghdr msg = { .msg_name = &ss, .msg_iov = &iov,
 	    .msg_iovlen = 1 };

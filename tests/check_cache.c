@@ -28,7 +28,7 @@
 #define NEVER		UINT64_MAX	/* an expiry that doesn't come */
 #define EXIT_NO_TRACE	77		/* of a child that may not be traced */
 #define STEPS_MAX	400000		/* instructions, for one call */
-#define STEPS_BUDGET	16000		/* to be made in all for one act */
+#define STEPS_BUDGET	12000		/* to be made in all for one act */
 #define KILLS_MIN	16
 #define STORM_CHILDREN	4
 #define STORM_KEYS	3000
@@ -87,9 +87,11 @@ make(uint32_t entries, size_t memory)
 	cache_bytes = cache_size(entries, memory);
 	cache = segment_map(cache_bytes, &fd);
 	ck_assert_ptr_nonnull(cache);
+	close(fd);
 	ck_assert_int_eq(cache_format(cache, entries, memory), 0);
 	told = segment_map(sizeof(*told), &fd);
 	ck_assert_ptr_nonnull(told);
+	close(fd);
 }
 
 /* Keys of different lengths, some of more than one block. */
@@ -726,6 +728,20 @@ stage_touch_middle(void)
 	prepare(3, 1);
 }
 
+static void
+stage_touch_newest(void)
+{
+	stage_full();
+	prepare(4, 1);
+}
+
+static void
+stage_miss(void)
+{
+	stage_full();
+	prepare(9, 1);
+}
+
 /* Keys 1 to 4, and another that takes what memory they leave. */
 static void
 stage_short_of_memory(void)
@@ -809,11 +825,11 @@ assert_usable(int steps, unsigned kept)
 /*
  * Let a child be killed at many instructions of an act, evenly spread.
  * Returns one at which the shard was emptied, or -1 if no process can be
- * stepped here.
+ * stepped here.  changes: the act is more than looking.
  */
 static int
 die_at_many_instructions(void (*stage)(void), void (*act)(void),
-    unsigned kept)
+    unsigned kept, bool changes)
 {
 	int steps, stride, kills, dirty = -1;
 	struct steps total, made;
@@ -852,15 +868,15 @@ die_at_many_instructions(void (*stage)(void), void (*act)(void),
 	}
 	free(staged);
 
-	/* Some of the deaths were amid the change, some were not. */
+	/* Some of the deaths were amid the change, if there is one. */
 	ck_assert_uint_gt(whole, 0);
-	ck_assert_int_ne(dirty, -1);
+	ck_assert_int_eq(dirty != -1, changes);
 	return (dirty);
 }
 
 START_TEST(death_in_an_insert_leaves_a_cache_that_works)
 {
-	die_at_many_instructions(stage_insert, act_store, 0x1c);
+	die_at_many_instructions(stage_insert, act_store, 0x1c, true);
 }
 END_TEST
 
@@ -869,22 +885,57 @@ START_TEST(death_in_an_insert_short_of_memory_leaves_one_that_works)
 	stage_short_of_memory();
 	act_store();
 	ck_assert_uint_ge(count().evictions, 2);
-	die_at_many_instructions(stage_short_of_memory, act_store, 0x10);
+	die_at_many_instructions(stage_short_of_memory, act_store, 0x10, true);
 }
 END_TEST
 
 START_TEST(death_in_a_replace_leaves_a_cache_that_works)
 {
-	die_at_many_instructions(stage_replace, act_store, 0x1e);
+	die_at_many_instructions(stage_replace, act_store, 0x1e, true);
 }
 END_TEST
 
 START_TEST(death_in_a_hit_leaves_a_cache_that_works)
 {
-	die_at_many_instructions(stage_touch_oldest, act_lookup, 0x1e);
-	die_at_many_instructions(stage_touch_middle, act_lookup, 0x1e);
+	die_at_many_instructions(stage_touch_oldest, act_lookup, 0x1e, true);
+	die_at_many_instructions(stage_touch_middle, act_lookup, 0x1e, true);
 }
 END_TEST
+
+START_TEST(death_in_a_look_up_that_changes_nothing_keeps_all)
+{
+	die_at_many_instructions(stage_touch_newest, act_lookup, 0x1e, false);
+	die_at_many_instructions(stage_miss, act_lookup, 0x1e, false);
+}
+END_TEST
+
+/*
+ * Find out where a replace can die so that the shard has to be emptied.
+ * Returns -1 if no process can be stepped here.
+ */
+static int
+find_death(void)
+{
+	struct steps made;
+	int steps, version;
+	pid_t pid;
+
+	stay_on_one_processor();
+	for (steps = 50; steps < STEPS_MAX; steps += 25) {
+		stage_replace();
+		if ((pid = stop_after(steps, act_store, &made)) == -1) {
+			fprintf(stderr, "check_cache: SKIPPED, no process can "
+			    "be stepped here: a test of recovering\n");
+			return (-1);
+		}
+		end(pid);
+		ck_assert_int_ne(lookup(9, &version), CACHE_BUSY);
+		if (count().rebuilds != 0)
+			return (steps);
+	}
+	ck_abort_msg("no death empties the shard");
+	return (-1);
+}
 
 START_TEST(death_of_a_recoverer_leaves_a_cache_that_works)
 {
@@ -895,7 +946,7 @@ START_TEST(death_of_a_recoverer_leaves_a_cache_that_works)
 	pid_t pid;
 	size_t i;
 
-	dirty = die_at_many_instructions(stage_replace, act_store, 0x1e);
+	dirty = find_death();
 	if (dirty == -1)
 		return;
 	stage_replace();
@@ -929,7 +980,7 @@ START_TEST(stopped_owner_makes_a_shard_busy_and_no_more)
 	int dirty, version;
 	pid_t pid;
 
-	dirty = die_at_many_instructions(stage_replace, act_store, 0x1e);
+	dirty = find_death();
 	if (dirty == -1)
 		return;
 	stage_replace();
@@ -1068,6 +1119,8 @@ main(void)
 	    death_in_an_insert_short_of_memory_leaves_one_that_works);
 	tcase_add_test(deaths, death_in_a_replace_leaves_a_cache_that_works);
 	tcase_add_test(deaths, death_in_a_hit_leaves_a_cache_that_works);
+	tcase_add_test(deaths,
+	    death_in_a_look_up_that_changes_nothing_keeps_all);
 	tcase_add_test(deaths, death_of_a_recoverer_leaves_a_cache_that_works);
 	tcase_add_test(deaths, stopped_owner_makes_a_shard_busy_and_no_more);
 	tcase_add_test(deaths, storm_of_kills_leaves_a_cache_that_works);

@@ -1083,6 +1083,34 @@ START_TEST(owner_names_equal_to_the_question_are_lowered)
 }
 END_TEST
 
+/* What is no negative answer, and what is not kept, is changed in nothing. */
+START_TEST(other_replies_stay_as_they_came)
+{
+	static const struct {
+		const char	*bytes;
+		size_t		 len;
+	} cases[] = {
+		{ BYTES(REPLY(GOOD, N1, N1, N0) A(T300) SOA(T300, T60)) },
+		{ BYTES(REPLY(GOOD, N1, N0, N1) A(T_ALL) HOST_A(T0)) },
+		{ BYTES(REPLY(GOOD, N0, N1, N0) NS(T300)) },
+		{ BYTES(REPLY(TRUNCATED, N0, N0, N0)) },
+		{ BYTES(REPLY(TRUNCATED, N0, N1, N0) SOA(T300, T60)) },
+		{ BYTES(REPLY("\x81\x82", N0, N0, N0)) },
+		{ BYTES(REPLY("\x81\x85", N0, N1, N0) SOA(T300, T60)) },
+		{ BYTES(REPLY(NXDOMAIN, N0, N0, N0)) },
+	};
+	struct dns_reply reply;
+	size_t i;
+
+	for (i = 0; i < NELEMS(cases); i++) {
+		ck_assert_int_eq(parse_reply(cases[i].bytes, cases[i].len,
+		    &reply), 0);
+		ck_assert_msg(memcmp(parsed, cases[i].bytes, cases[i].len) ==
+		    0, "case %zu", i);
+	}
+}
+END_TEST
+
 /* Only names that are written out in full are touched. */
 START_TEST(owner_name_in_part_compressed_stays)
 {
@@ -1676,6 +1704,7 @@ replies(void)
 	tcase_add_test(tc, reply_loses_its_opt_and_what_stands_behind);
 	tcase_add_test(tc, nxdomain_without_answers_holds_for_the_whole_name);
 	tcase_add_test(tc, negative_answer_shows_its_negative_ttl);
+	tcase_add_test(tc, other_replies_stay_as_they_came);
 	tcase_add_test(tc, owner_names_equal_to_the_question_are_lowered);
 	tcase_add_test(tc, owner_name_in_part_compressed_stays);
 	tcase_add_test(tc, reply_without_a_question_has_none);

@@ -35,7 +35,6 @@
 #define TYPE_NS		2
 #define TYPE_MX		15
 #define TYPE_TXT	16
-#define TYPE_AAAA	28
 #define CLASS_CH	3
 #define AT_ONCE_US	45000	/* sooner than any upstream is given up */
 #define COUNT(array)	(sizeof(array) / sizeof((array)[0]))
@@ -1881,6 +1880,44 @@ START_TEST(killed_worker_loses_no_waiting_client)
 }
 END_TEST
 
+/* Whenever a worker dies, all that were asked get their answer. */
+START_TEST(storm_of_killed_workers_loses_no_client)
+{
+	struct query query = { .id = 1 };
+	pid_t workers[DAEMON_PROCESSES];
+	uint64_t end = stub_now_us() + 15000000;
+	int answered = 0, fd, i, sent = 0;
+	bool seen[301] = { false };
+	char name[48];
+	size_t n;
+
+	start("-timeout 10s");
+	fd = client_open("127.0.0.1", "127.0.0.1", dnsd.port);
+	for (i = 0; answered < 300; i++) {
+		ck_assert_msg(stub_now_us() < end, "%d of %d answered",
+		    answered, sent);
+		for (; sent < 300 && sent < 3 * i; sent++) {
+			snprintf(name, sizeof(name), "delay-30.storm%d.test",
+			    sent);
+			query.name = name;
+			query.id = 1 + sent;
+			client_send(fd, &query);
+		}
+		n = daemon_children(dnsd.pid, "dnsd: worker", workers);
+		if (n > 0 && i < 120)
+			kill(workers[arc4random_uniform(n)], SIGKILL);
+		while (client_receive(fd, &got, 10)) {
+			ck_assert_uint_eq(got.rcode, DNS_RCODE_NOERROR);
+			ck_assert_uint_le(got.id, 300);
+			/* One that died behind its reply has it sent again. */
+			answered += !seen[got.id];
+			seen[got.id] = true;
+		}
+	}
+	close(fd);
+}
+END_TEST
+
 /* What the listener has not taken waits in the socket that the master has. */
 START_TEST(killed_listener_loses_no_queued_packet)
 {
@@ -2305,6 +2342,7 @@ dnsd_suite(void)
 	tcase_add_test(tcase, daemon_goes_to_the_background_once_it_serves);
 	tcase_add_test(tcase, killed_children_are_replaced);
 	tcase_add_test(tcase, killed_worker_loses_no_waiting_client);
+	tcase_add_test(tcase, storm_of_killed_workers_loses_no_client);
 	tcase_add_test(tcase, killed_listener_loses_no_queued_packet);
 	tcase_add_test(tcase, nothing_is_left_after_the_masters_death);
 	tcase_add_test(tcase, hangup_reads_the_file_again_and_keeps_the_cache);

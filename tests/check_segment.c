@@ -29,6 +29,7 @@
 
 #define PROCESSES	3
 #define ROUNDS		200000
+#define WAITS		50
 #define DEADLINE_MS	5000	/* for what takes microseconds */
 #define STEPS_MAX	20000	/* instructions; a use has a few hundred */
 #define KILLS		70	/* instructions to die at, evenly spread */
@@ -248,10 +249,6 @@ START_TEST(sizes_are_rounded_up_to_a_cache_line)
 }
 END_TEST
 
-/*
- * A lock that is not process-shared excludes nobody: glibc then takes it
- * without an atomic instruction.
- */
 START_TEST(lock_excludes_other_processes)
 {
 	pid_t pid[PROCESSES];
@@ -467,6 +464,46 @@ START_TEST(stopped_owner_makes_the_lock_busy_until_it_is_killed)
 }
 END_TEST
 
+/*
+ * One who waits is woken by the drop.  If the lock were not process-shared it
+ * would sleep till its time is over.  Only a holder that the scheduler put
+ * aside for long may make it busy here.
+ */
+START_TEST(dropped_lock_wakes_one_who_waits)
+{
+	struct timespec hold = { .tv_nsec = 500000 };
+	unsigned i, woken = 0;
+	int status;
+	pid_t pid;
+
+	pid = start();
+	if (pid == 0) {
+		for (i = 1; i <= WAITS; i++) {
+			if (take() != SEGMENT_LOCKED)
+				_exit(1);
+			shared->go = i;
+			nanosleep(&hold, NULL);
+			segment_lock_drop(&shared->lock);
+			while (shared->done != i)
+				sched_yield();
+		}
+		_exit(0);
+	}
+	for (i = 1; i <= WAITS; i++) {
+		while (shared->go != i)
+			sched_yield();
+		if (segment_lock_take(&shared->lock) == SEGMENT_LOCKED) {
+			woken++;
+			segment_lock_drop(&shared->lock);
+		}
+		shared->done = i;
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	ck_assert_uint_ge(woken, WAITS / 2);
+}
+END_TEST
+
 START_TEST(stopped_owner_that_goes_on_drops_the_lock)
 {
 	pid_t pid = start();
@@ -639,6 +676,7 @@ main(void)
 	tcase_add_test(lock, rebuilt_lock_excludes_and_breaks_as_before);
 	tcase_add_test(lock,
 	    stopped_owner_makes_the_lock_busy_until_it_is_killed);
+	tcase_add_test(lock, dropped_lock_wakes_one_who_waits);
 	tcase_add_test(lock, stopped_owner_that_goes_on_drops_the_lock);
 	tcase_add_test(lock,
 	    death_at_an_instruction_leaves_a_lock_that_works);

@@ -12,7 +12,7 @@
 # away.  A program that isn't there is said aloud as SKIP.
 #
 #	DNSD=path	the program under test
-#	REAL_SECONDS=60	for dnsperf
+#	REAL_SECONDS=60	for dnsperf over UDP, half of that over TCP
 #	REAL_AUTH=	knotd or named; the default is the first of them
 #	REAL_KEEP=	set: leave the directory
 
@@ -519,6 +519,12 @@ expect()
 	esac
 }
 
+serves_tcp()
+{
+	dig @$address -p "$dnsd_port" +tcp +tries=1 +time=2 a.$zone A \
+	    2>/dev/null | grep -q 'status: NOERROR'
+}
+
 edns_and_sizes()
 {
 	fits=fits.$zone
@@ -563,12 +569,11 @@ edns_and_sizes()
 	expect "+cdflag: the answer" \
 	    'NOERROR edns answers=3 *' 512 +cdflag a.$zone A
 
-	if ! dig @$address -p "$dnsd_port" +tcp +tries=1 +time=2 \
-	    a.$zone A 2>/dev/null | grep -q 'status: NOERROR'; then
+	if ! serves_tcp; then
 		skip "TCP: this dnsd does not serve it"
 		return
 	fi
-	for name in $big $huge; do
+	for name in $big $huge a.$zone; do
 		for p in "$auth_port" "$dnsd_port"; do
 			dig @$address -p "$p" +tcp +tries=1 +time=5 \
 			    +nocookie "$name" TXT 2>/dev/null |
@@ -579,8 +584,9 @@ edns_and_sizes()
 	done
 }
 
-# dnsperf: three of four queries are for what is in the cache or soon will
-# be, the fourth is for a name that was not asked before, or not for long.
+# load mode seconds: dnsperf over udp or tcp.  Three of four queries are for
+# what is in the cache or soon will be, the fourth is for a name that was not
+# asked before, or not for long.
 load()
 {
 	questions | grep -v -i mixed >"$dir/questions"
@@ -593,14 +599,14 @@ load()
 			else
 				print q[i % NR + 1]
 	}' "$dir/questions" >"$dir/queries"
-	dnsperf -s $address -p "$dnsd_port" -d "$dir/queries" -l "$seconds" \
-	    -c 20 -t 5 -e >"$dir/dnsperf" 2>&1
-	check $? "dnsperf runs for $seconds s"
+	dnsperf -s $address -p "$dnsd_port" -d "$dir/queries" -l "$2" \
+	    -m "$1" -c 20 -t 5 -e >"$dir/dnsperf" 2>&1
+	check $? "dnsperf runs over $1 for $2 s"
 	grep -E 'Queries|Response codes|Average Lat' "$dir/dnsperf" |
 	    sed 's/^ */# /'
 	sent=$(awk '/Queries sent:/ { print $3 }' "$dir/dnsperf")
 	lost=$(awk '/Queries lost:/ { print $3 }' "$dir/dnsperf")
-	[ "${sent:-0}" -ge $((seconds * 100)) ]
+	[ "${sent:-0}" -ge $(($2 * 100)) ]
 	check $? "dnsperf sent ${sent:-no} queries"
 	[ "${lost:--1}" -eq 0 ]
 	check $? "dnsperf lost ${lost:-nobody knows how many} queries"
@@ -703,7 +709,12 @@ if have dnsperf; then
 	free_port
 	dnsd_port=$port
 	start_dnsd "$dnsd_port" "$auth_port"
-	load
+	load udp "$seconds"
+	if serves_tcp; then
+		load tcp $(((seconds + 1) / 2))
+	else
+		skip "dnsperf over TCP: this dnsd does not serve it"
+	fi
 	stop_dnsd "after dnsperf"
 else
 	skip "dnsperf: not there"

@@ -50,6 +50,7 @@
 
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #ifdef HAVE_SYS_PRCTL_H
 #include <sys/prctl.h>
 #endif
@@ -62,7 +63,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -985,9 +985,6 @@ parse_plan(const struct stub *stub, const struct question *question,
 		break;
 	case STUB_NOTIMP:
 		plan->rcode = DNS_RCODE_NOTIMP;
-		break;
-	case STUB_NXDOMAIN:
-		plan->rcode = DNS_RCODE_NXDOMAIN;
 		break;
 	}
 }

@@ -23,8 +23,7 @@ enum stub_mode {
 	STUB_SILENT,		/* counts, never answers */
 	STUB_SERVFAIL,
 	STUB_REFUSED,
-	STUB_NOTIMP,
-	STUB_NXDOMAIN
+	STUB_NOTIMP
 };
 
 /* A query as it came in. */
