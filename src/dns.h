@@ -147,11 +147,11 @@ size_t	 dns_request_write(uint8_t buf[DNS_REQUEST_MAX], uint16_t id,
 /*
  * Parse an upstream's message and make it fit for keeping: its OPT is cut
  * off, and what stands behind the OPT; owner names equal to the question's, if
- * written out in full, get lower case; the TTL of a negative answer's SOA is lowered to the
- * negative TTL (RFC 2308 5).  ttl_at gets the offset of each TTL that is
- * kept, at most ttl_max of them.  Returns 0, or -1 if the message is
- * malformed; then reply is only good for id, flags and, if name_len is not 0,
- * the question.
+ * written out in full, get lower case; the TTL of a negative answer's SOA is
+ * lowered to the negative TTL (RFC 2308 5).  ttl_at gets the offset of each
+ * TTL that is kept, at most ttl_max of them.  Returns 0, or -1 if the message
+ * is malformed; then reply is only good for id, flags and, if name_len is not
+ * 0, the question.
  */
 int	 dns_reply_parse(uint8_t *buf, size_t len, struct dns_reply *reply,
 	    uint16_t *ttl_at, size_t ttl_max);
@@ -166,7 +166,10 @@ void	 dns_ttls_age(uint8_t *msg, const uint16_t *ttl_at, size_t ttls,
 /* Are two names of the same length equal but for the case of letters? */
 bool	 dns_name_equal(const uint8_t *a, const uint8_t *b, size_t len);
 
-/* Print a name: dots, \DDD outside of 0x21-0x7e (RFC 1035 5.1).  Returns dst. */
+/*
+ * Print a name: dots, and \DDD outside of 0x21-0x7e (RFC 1035 5.1).  Returns
+ * dst.
+ */
 const char *dns_name_print(char dst[DNS_NAME_TEXT_MAX], const uint8_t *name,
 	    size_t len);
 

@@ -82,7 +82,9 @@ listener_run(const struct server *server, unsigned index)
 		server_ring(server, slot->wake);
 	prepare(&listener);
 	while (!stop) {
+		slot_waits(slot);
 		n = receive(&listener, MSG_WAITFORONE);
+		slot_works(slot);
 		if (n > 0)
 			serve(&listener, n);
 		else if (errno != EINTR)

@@ -2,18 +2,14 @@
 /* Copyright (c) 2026 The PicoDNS authors */
 
 /*
- * The master: bind, map, fork, wait, respawn, stop.  It parses no packet and
+ * The master: bind, map, fork, wait, reload, stop.  It parses no packet and
  * takes no lock, so nothing that comes by the network and no child that dies
- * can hold it up.
+ * can hold it up; and it never exits because children die.
  *
  * Its signals are blocked but in ppoll, where it waits; what a handler notes
  * is cleared before it is acted on.  The one descriptor that it watches there
  * is the relay, by which the children hand it their log lines and say that
- * they run.
- *
- * A child that was killed from outside is started again at once, one that
- * died of a fault after a pause that doubles; one that exits with
- * SERVER_EXIT_CONFIG is not.  The master never exits because children die.
+ * they run.  Ten times a second it looks whether they still do.
  */
 
 #include <sys/resource.h>
@@ -29,39 +25,20 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "listener.h"
+#include "children.h"
 #include "log.h"
 #include "master.h"
 #include "mono.h"
-#include "pending.h"
 #include "privileges.h"
 #include "server.h"
 #include "stats.h"
-#include "stream.h"
-#include "worker.h"
 
-#define BACKOFF_FIRST_MS	10
-#define BACKOFF_MAX_MS		10000
-#define HEALTHY_MS		60000	/* then the pause begins anew */
-#define REPEAT_MS		50	/* SIGTERM, till a child is gone */
-#define LISTENER_STOP_MS	1000	/* then it hangs */
+#define WATCH_MS		100
 #define READY_MS		10000	/* for all children to run at first */
 #define DESCRIPTORS		1024	/* beside mailboxes and upstreams */
 
-struct child {
-	pid_t		 pid;		/* 0: not running */
-	uint64_t	 started_ms;
-	uint64_t	 start_ms;	/* when to start it; NEVER */
-	uint64_t	 pause_ms;	/* before the start after a fault */
-	uint64_t	 ending_ms;	/* since when told to end; 0: not */
-};
-#define NEVER	UINT64_MAX
-
 static volatile sig_atomic_t got_child, got_stop, got_reload, got_stats;
 static struct server	 server;
-static struct child	*children;	/* by slot */
-static unsigned		 first_worker;
-static unsigned		 total;
 static struct pidfh	*pidfile;
 static pid_t		 pidfile_owner;
 static int		 parent = -1;	/* who waits to hear that we serve */
@@ -71,25 +48,14 @@ static void	remove_pidfile(void);
 static void	raise_limit(void);
 static void	become_daemon(void);
 static void	hear_child(int, pid_t) __attribute__((__noreturn__));
+static void	enter_child(void);
 static void	catch_signals(void);
 static void	note(int);
 static void	supervise(int, char **);
-static bool	all_run(void);
 static void	announce(void);
-static void	start_due(uint64_t);
-static void	start(unsigned);
-static void	run_child(unsigned) __attribute__((__noreturn__));
-static void	wait_for_news(uint64_t, uint64_t);
-static uint64_t	next_due_ms(void);
-static void	reap(bool);
-static void	bury(unsigned, int, bool);
-static bool	is_fault(int);
-static const char *describe(unsigned);
-static struct slot *slot_of(unsigned);
+static void	wait_for_news(uint64_t);
 static void	reload(int, char **);
 static void	warn_fixed(const struct options *, const struct options *);
-static void	press_ending(uint64_t);
-static void	stop_range(unsigned, unsigned, uint64_t);
 
 int
 master_run(const struct options *options, int argc, char **argv)
@@ -100,17 +66,14 @@ master_run(const struct options *options, int argc, char **argv)
 	setproctitle("master");
 	raise_limit();
 	error = privileges_prepare(&server.privileges, options->user,
-	    options->chroot);
+	    options->chroot, options->no_confine);
 	if (error != NULL)
 		fatal("user %s, chroot %s: %s", options->user,
 		    options->chroot, error);
 	open_pidfile();
 	server_bind(&server);
 	server_map(&server);
-	first_worker = server.sockets + server.streams;
-	total = first_worker + server.workers;
-	if ((children = calloc(total, sizeof(*children))) == NULL)
-		fatal("out of memory");
+	children_init(&server, enter_child);
 	if (!options->foreground)
 		become_daemon();
 	if (pidfile != NULL && pidfile_write(pidfile) == -1)
@@ -121,11 +84,7 @@ master_run(const struct options *options, int argc, char **argv)
 
 	supervise(argc, argv);
 
-	server.header->stopping = 1;
-	stop_range(0, server.sockets, LISTENER_STOP_MS);
-	stop_range(server.sockets, first_worker,
-	    server.options.timeout + 1000);
-	stop_range(first_worker, total, server.options.timeout + 1000);
+	children_stop(wait_for_news);
 	log_relay(server.relay[0]);
 	stats_log(&server);
 	log_info("stopped");
@@ -252,51 +211,50 @@ note(int signo)
 	}
 }
 
+/* In a child, as the first thing. */
+static void
+enter_child(void)
+{
+	pidfile_close(pidfile);	/* its lock would outlive the master */
+	if (parent != -1)
+		close(parent);
+}
+
 /* Until the end is asked for. */
 static void
 supervise(int argc, char **argv)
 {
-	uint64_t now = mono_ms(), began = now, stats_ms = now;
+	uint64_t now_ms = mono_ms(), began_ms = now_ms, stats_ms = now_ms;
+	uint64_t due_ms;
 	bool serving = false;
 
 	while (!got_stop) {
 		if (got_child) {
 			got_child = 0;
-			reap(true);
+			children_reap();
 		}
 		if (got_reload) {
 			got_reload = 0;
 			reload(argc, argv);
 		}
-		now = mono_ms();
+		now_ms = mono_ms();
 		if (got_stats || (server.options.stats_interval != 0 &&
-		    now >= stats_ms + server.options.stats_interval)) {
-			stats_ms = got_stats ? stats_ms : now;
+		    now_ms >= stats_ms + server.options.stats_interval)) {
+			stats_ms = got_stats ? stats_ms : now_ms;
 			got_stats = 0;
 			stats_log(&server);
 		}
-		start_due(now);
-		press_ending(now);
-		if (!serving && all_run()) {
+		children_watch(now_ms);
+		children_start(now_ms);
+		if (!serving && children_all_run()) {
 			serving = true;
 			announce();
-		} else if (!serving && now > began + READY_MS)
+		} else if (!serving && now_ms > began_ms + READY_MS)
 			fatal("the processes do not start");
-		wait_for_news(now, server.options.stats_interval == 0 ?
-		    NEVER : stats_ms + server.options.stats_interval);
+		due_ms = children_due_ms();
+		due_ms = due_ms > now_ms ? due_ms - now_ms : 0;
+		wait_for_news(due_ms < WATCH_MS ? due_ms : WATCH_MS);
 	}
-}
-
-static bool
-all_run(void)
-{
-	unsigned i;
-
-	for (i = 0; i < total; i++) {
-		if (server.slots[i].state != SLOT_RUNNING)
-			return (false);
-	}
-	return (true);
 }
 
 /* All serve: say so in the log, and to who started us. */
@@ -325,207 +283,17 @@ announce(void)
 		    &server.options.listen.addr[i]), each, server.workers);
 }
 
+/* Wait for a signal or a line from a child. */
 static void
-start_due(uint64_t now)
-{
-	unsigned i;
-
-	for (i = 0; i < total; i++) {
-		if (children[i].pid == 0 && now >= children[i].start_ms)
-			start(i);
-	}
-}
-
-static void
-start(unsigned index)
-{
-	struct child *child = &children[index];
-	struct slot *slot = slot_of(index);
-	pid_t pid;
-
-	slot->state = SLOT_STARTING;
-	child->started_ms = mono_ms();
-	pid = fork();
-	if (pid == 0)
-		run_child(index);
-	if (pid == -1) {
-		slot->state = SLOT_EMPTY;
-		log_error("cannot start %s: %s", describe(index),
-		    strerror(errno));
-		child->start_ms = child->started_ms + BACKOFF_MAX_MS;
-		return;
-	}
-	child->pid = pid;
-	child->ending_ms = 0;
-}
-
-static void
-run_child(unsigned index)
-{
-	struct slot *slot = slot_of(index);
-
-	pidfile_close(pidfile);	/* its lock would outlive the master */
-	if (parent != -1)
-		close(parent);
-	close(server.relay[0]);
-	log_open_relay(server.relay[1]);
-	signal(SIGCHLD, SIG_DFL);
-	signal(SIGHUP, SIG_IGN);
-	signal(SIGINT, SIG_IGN);
-	signal(SIGUSR1, SIG_IGN);
-	setproctitle("%s", describe(index));
-	privileges_drop(&server.privileges, server.master);
-	slot->pid = getpid();
-	slot->state = SLOT_RUNNING;
-	send(server.relay[1], "\377", 1, MSG_DONTWAIT);
-	if (index < server.sockets)
-		listener_run(&server, index);
-	else if (index < first_worker)
-		stream_run(&server);
-	else
-		worker_run(&server, index - first_worker);
-	_exit(0);
-}
-
-/* Wait for a signal, a line from a child, or what is due. */
-static void
-wait_for_news(uint64_t now, uint64_t limit_ms)
+wait_for_news(uint64_t limit_ms)
 {
 	struct pollfd pfd = { .fd = server.relay[0], .events = POLLIN };
-	uint64_t due = next_due_ms();
-	struct timespec timeout;
+	struct timespec timeout = { .tv_nsec = limit_ms * 1000000 };
 	sigset_t none;
 
-	if (limit_ms < due)
-		due = limit_ms;
-	due = due > now ? due - now : 0;
-	if (due > READY_MS)
-		due = READY_MS;
-	timeout.tv_sec = due / 1000;
-	timeout.tv_nsec = due % 1000 * 1000000;
 	sigemptyset(&none);
 	if (ppoll(&pfd, 1, &timeout, &none) > 0)
 		log_relay(server.relay[0]);
-}
-
-/* When the next child is to be started or pressed. */
-static uint64_t
-next_due_ms(void)
-{
-	uint64_t due = NEVER, at;
-	unsigned i;
-
-	for (i = 0; i < total; i++) {
-		at = NEVER;
-		if (children[i].pid == 0)
-			at = children[i].start_ms;
-		else if (children[i].ending_ms != 0)
-			at = mono_ms() + REPEAT_MS;
-		if (at < due)
-			due = at;
-	}
-	return (due);
-}
-
-static void
-reap(bool again)
-{
-	unsigned i;
-	pid_t pid;
-	int status;
-
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		for (i = 0; i < total && children[i].pid != pid; i++)
-			;
-		if (i < total)
-			bury(i, status, again);
-	}
-}
-
-/* A child is dead: clear its place, and see when it starts again. */
-static void
-bury(unsigned index, int status, bool again)
-{
-	struct child *child = &children[index];
-	uint64_t now = mono_ms();
-	bool asked = child->ending_ms != 0 || !again;
-
-	child->pid = 0;
-	child->ending_ms = 0;
-	child->start_ms = now;
-	slot_of(index)->state = SLOT_EMPTY;
-	slot_of(index)->pid = 0;
-	if (index >= first_worker)
-		pending_worker_dead(server.pending, index - first_worker);
-	if (asked)
-		return;
-	if (WIFEXITED(status) && WEXITSTATUS(status) == SERVER_EXIT_CONFIG) {
-		child->start_ms = NEVER;
-		log_error("%s can't run and is not started again",
-		    describe(index));
-		return;
-	}
-	if (is_fault(status)) {
-		if (child->pause_ms == 0 ||
-		    now > child->started_ms + HEALTHY_MS)
-			child->pause_ms = BACKOFF_FIRST_MS;
-		child->start_ms = now + child->pause_ms;
-		if (child->pause_ms < BACKOFF_MAX_MS)
-			child->pause_ms *= 2;
-	}
-	if (WIFSIGNALED(status))
-		log_warn("%s died of signal %d (%s) and starts again in "
-		    "%llu ms", describe(index), WTERMSIG(status),
-		    strsignal(WTERMSIG(status)),
-		    (unsigned long long)(child->start_ms - now));
-	else
-		log_warn("%s ended with status %d and starts again in "
-		    "%llu ms", describe(index), WEXITSTATUS(status),
-		    (unsigned long long)(child->start_ms - now));
-}
-
-/* Did it do it itself, or was it killed? */
-static bool
-is_fault(int status)
-{
-	if (WIFEXITED(status))
-		return (WEXITSTATUS(status) != 0);
-	switch (WTERMSIG(status)) {
-	case SIGSEGV:
-	case SIGBUS:
-	case SIGABRT:
-	case SIGFPE:
-	case SIGILL:
-	case SIGSYS:
-		return (true);
-	default:
-		return (false);
-	}
-}
-
-static const char *
-describe(unsigned index)
-{
-	static char text[64 + ADDR_TEXT_MAX];
-	char address[ADDR_TEXT_MAX];
-	unsigned each = server.sockets / server.options.listen.count;
-
-	if (index < server.sockets)
-		snprintf(text, sizeof(text), "listener %s %u",
-		    addr_print(address, &server.socket[index].addr),
-		    index % each + 1);
-	else if (index < first_worker)
-		snprintf(text, sizeof(text), "stream");
-	else
-		snprintf(text, sizeof(text), "worker %u",
-		    index - first_worker + 1);
-	return (text);
-}
-
-static struct slot *
-slot_of(unsigned index)
-{
-	return (&server.slots[index]);
 }
 
 /*
@@ -539,7 +307,6 @@ reload(int argc, char **argv)
 	static struct options options;
 	char error[OPTIONS_ERROR_MAX];
 	struct upstreams upstreams;
-	unsigned i;
 
 	if (options_read(&options, argc, argv, error) == -1) {
 		log_error("%s; the old configuration goes on", error);
@@ -562,12 +329,7 @@ reload(int argc, char **argv)
 	server.options.tcp_queries = options.tcp_queries;
 	server.options.log_level = options.log_level;
 	log_set_level(options.log_level);
-	for (i = 0; i < total; i++) {
-		if (children[i].pid == 0)
-			continue;
-		children[i].ending_ms = mono_ms();
-		kill(children[i].pid, SIGTERM);
-	}
+	children_replace(mono_ms());
 	log_info("configuration read again");
 }
 
@@ -599,52 +361,5 @@ warn_fixed(const struct options *old, const struct options *new)
 		if (fixed[i].changed)
 			log_warn("%s: the change takes effect at the next "
 			    "start", fixed[i].name);
-	}
-}
-
-/* Who was told to end is told again, in case it was about to block. */
-static void
-press_ending(uint64_t now)
-{
-	struct child *child;
-	uint64_t limit;
-	unsigned i;
-
-	for (i = 0; i < total; i++) {
-		child = &children[i];
-		if (child->pid == 0 || child->ending_ms == 0)
-			continue;
-		limit = i < server.sockets ? LISTENER_STOP_MS :
-		    server.options.timeout + 1000;
-		kill(child->pid, now > child->ending_ms + limit ? SIGKILL :
-		    SIGTERM);
-	}
-}
-
-/* End the children of a range of slots, by force after limit_ms. */
-static void
-stop_range(unsigned from, unsigned to, uint64_t limit_ms)
-{
-	uint64_t now = mono_ms(), began = now, told = 0;
-	unsigned i, alive;
-
-	for (;;) {
-		got_child = 0;
-		reap(false);
-		now = mono_ms();
-		alive = 0;
-		for (i = from; i < to; i++) {
-			if (children[i].pid == 0)
-				continue;
-			alive++;
-			if (now >= told + REPEAT_MS)
-				kill(children[i].pid, now > began + limit_ms ?
-				    SIGKILL : SIGTERM);
-		}
-		if (alive == 0)
-			return;
-		if (now >= told + REPEAT_MS)
-			told = now;
-		wait_for_news(now, told + REPEAT_MS);
 	}
 }

@@ -120,6 +120,8 @@ static const struct option table[] = {
 	    "file to read options from" },
 	{ "foreground", HERE, FLAG, AT(foreground), NULL, 0, 0,
 	    "stay in the foreground, log to stderr" },
+	{ "no-confine", HERE, FLAG, AT(no_confine), NULL, 0, 0,
+	    "for debugging: no chroot and no seccomp" },
 	{ "n", HERE, FLAG, AT(check), NULL, 0, 0,
 	    "check, print what is in force, and exit" },
 	{ "h", HERE, FLAG, AT(help), NULL, 0, 0,

@@ -52,6 +52,7 @@ struct options {
 	char			 user[OPTIONS_TEXT_MAX];
 
 	bool			 foreground;
+	bool			 no_confine;	/* for debugging */
 	bool			 check;		/* -n */
 	bool			 help;
 	bool			 version;

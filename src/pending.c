@@ -476,6 +476,7 @@ pending_worker_start(struct pending *pending, uint32_t worker)
 			continue;
 		list_remove(pending, &pending->asking, i);
 		entry->word = word_make(entry->word, GIVEN, worker);
+		entry->must_end = 0;
 		list_insert(pending, &worker_at(pending, worker)->given, i);
 	}
 	worker_at(pending, worker)->ready = 1;

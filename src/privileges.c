@@ -7,6 +7,7 @@
  * Whoever isn't root runs as it is.  All children die with the master.
  */
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
@@ -24,21 +25,24 @@
 
 #include "log.h"
 #include "privileges.h"
+#include "seccomp.h"
 #include "server.h"
 
 static const char	*directory_check(const char *);
-static void		 confine(const struct privileges *);
+static void		 become_user(const struct privileges *);
+static void		 limit(void);
 static void		 die_with(pid_t);
 static void		 give_up(const char *) __attribute__((__noreturn__));
 
 const char *
 privileges_prepare(struct privileges *privileges, const char *user,
-    const char *chroot)
+    const char *chroot, bool free)
 {
 	const struct passwd *pw;
 
 	memset(privileges, 0, sizeof(*privileges));
 	privileges->root = geteuid() == 0;
+	privileges->free = free;
 	if (!privileges->root)
 		return (NULL);
 	pw = getpwnam(user);
@@ -82,18 +86,22 @@ void
 privileges_drop(const struct privileges *privileges, pid_t master)
 {
 	if (privileges->root)
-		confine(privileges);
+		become_user(privileges);
+	limit();
 #ifdef PR_SET_NO_NEW_PRIVS
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
 		give_up("no_new_privs");
 #endif
 	die_with(master);	/* after setuid, which would undo it */
+	if (!privileges->free && seccomp_confine() == -1)
+		give_up("seccomp");
 }
 
 static void
-confine(const struct privileges *privileges)
+become_user(const struct privileges *privileges)
 {
-	if (chroot(privileges->chroot) == -1 || chdir("/") == -1)
+	if (!privileges->free &&
+	    (chroot(privileges->chroot) == -1 || chdir("/") == -1))
 		give_up("chroot");
 	if (setgroups(0, NULL) == -1)
 		give_up("setgroups");
@@ -105,6 +113,18 @@ confine(const struct privileges *privileges)
 		give_up("setresuid");
 	if (setuid(0) != -1 || setgid(0) != -1 || geteuid() == 0)
 		give_up("root is not gone");
+}
+
+/* No files, no programs, no picture of users' names on a disk. */
+static void
+limit(void)
+{
+	static const struct rlimit none = { 0, 0 };
+
+	if (setrlimit(RLIMIT_FSIZE, &none) == -1 ||
+	    setrlimit(RLIMIT_CORE, &none) == -1 ||
+	    setrlimit(RLIMIT_NPROC, &none) == -1)
+		give_up("setrlimit");
 }
 
 static void

@@ -10,6 +10,7 @@
 
 struct privileges {
 	bool	 root;		/* there are privileges to drop */
+	bool	 free;		/* for debugging: no chroot, no seccomp */
 	uid_t	 uid;
 	gid_t	 gid;
 	char	 chroot[256];
@@ -21,11 +22,12 @@ struct privileges {
  * what is wrong (not to be freed).
  */
 const char *privileges_prepare(struct privileges *privileges,
-	    const char *user, const char *chroot);
+	    const char *user, const char *chroot, bool free);
 
 /*
- * In a child: become the user, in the empty directory, for good; die with
- * master.  Ends the process where any step fails.
+ * In a child: become the user, in the empty directory, with no system calls
+ * but those that are needed, for good; die with master.  Ends the process
+ * where any step fails.
  */
 void	 privileges_drop(const struct privileges *privileges, pid_t master);
 

@@ -316,6 +316,7 @@ server_worker_slot(const struct server *server, unsigned worker)
 void
 server_ring(const struct server *server, uint32_t worker)
 {
+	server_worker_slot(server, worker)->rung = 1;
 	send(server->mailbox[worker].others, "", 1,
 	    MSG_DONTWAIT | MSG_NOSIGNAL);
 }

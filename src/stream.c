@@ -207,8 +207,10 @@ turn(struct stream *stream, const sigset_t *mask)
 	struct connection *connection;
 	int i, n;
 
+	slot_waits(stream->answer.slot);
 	n = poller_wait(stream->poller, event, EVENTS,
 	    stream->used > 0 || stream->paused ? SWEEP_MS : -1, mask);
+	slot_works(stream->answer.slot);
 	stream->now_ms = mono_ms();
 	stream->answer.now_ms = mono_boot_ms();
 	for (i = 0; i < n; i++) {

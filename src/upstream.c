@@ -39,6 +39,7 @@
 #define DOWN_LOSSES	3
 #define DOWN_SILENCE_US	1000000
 #define PROBE_US	1000000
+#define FLAT_US		600000000	/* then it is found out again */
 #define PORT_FIRST	1024
 #define PORT_TRIES	8
 #define TOLERATED_MAX	16		/* mismatches where there is no TCP */
@@ -131,8 +132,8 @@ upstream_start(struct upstream_exchange *x, const struct upstreams *upstreams,
     struct poller *poller, uint32_t tag, const uint8_t *key, size_t key_len,
     uint8_t *stream, uint64_t now_us)
 {
-	prepare(x, upstreams, poller, tag, key, key_len,
-	    now_us + upstreams->timeout_us);
+	prepare(x, upstreams, poller, tag, key, key_len, now_us);
+	x->end_us = now_us + upstreams->timeout_us;
 	x->stream = stream;
 	order_make(x);
 	return (go_on(x, now_us));
@@ -141,7 +142,7 @@ upstream_start(struct upstream_exchange *x, const struct upstreams *upstreams,
 static void
 prepare(struct upstream_exchange *x, const struct upstreams *upstreams,
     struct poller *poller, uint32_t tag, const uint8_t *key, size_t key_len,
-    uint64_t end_us)
+    uint64_t now_us)
 {
 	unsigned i;
 
@@ -151,12 +152,11 @@ prepare(struct upstream_exchange *x, const struct upstreams *upstreams,
 	x->tag = tag;
 	memcpy(x->key, key, key_len);
 	x->key_len = key_len;
-	x->end_us = end_us;
 	x->rcode = DNS_RCODE_SERVFAIL;
 	for (i = 0; i < UPSTREAM_SOCKETS; i++)
 		x->tries[i].fd = -1;
 	for (i = 0; i < upstreams->count; i++) {
-		if (upstreams->health[i]->flat_case)
+		if (upstreams->health[i]->flat_us > now_us)
 			x->flat |= 1 << i;
 	}
 }
@@ -196,8 +196,8 @@ upstream_probe(struct upstream_exchange *x, const struct upstreams *upstreams,
 		    !atomic_compare_exchange_strong(&health->probed_us,
 		    &probed, now_us))
 			continue;
-		prepare(x, upstreams, poller, tag, key, key_len,
-		    now_us + PROBE_US);
+		prepare(x, upstreams, poller, tag, key, key_len, now_us);
+		x->end_us = now_us + PROBE_US;
 		x->step = UINT8_MAX;	/* this one, and no other */
 		x->no_tcp = UINT16_MAX;
 		x->next_us = UINT64_MAX;
@@ -568,9 +568,11 @@ judge(struct upstream_exchange *x, unsigned place, uint8_t *buf, size_t len,
 	    now_us);
 	switch (verdict) {
 	case GOOD:
-		if (try->flat || memcmp(buf + DNS_HEADER_LEN, try->name,
+		/* What was asked flat, as is known, tells nothing new. */
+		if ((try->flat && health->flat_us < now_us) ||
+		    memcmp(buf + DNS_HEADER_LEN, try->name,
 		    dns_key_name_len(x->key_len)) != 0)
-			health->flat_case = 1;
+			health->flat_us = now_us + FLAT_US;
 		x->reply = buf;
 		x->reply_len = len;
 		return (finish(x, UPSTREAM_ANSWERED));

@@ -27,7 +27,7 @@ struct upstream_health {
 	_Atomic uint32_t	 rttvar_us;
 	_Atomic uint32_t	 losses;	/* in a row */
 	_Atomic uint32_t	 down;
-	_Atomic uint32_t	 flat_case;	/* it doesn't keep letter case */
+	_Atomic uint64_t	 flat_us;	/* till then: keeps no letter case */
 	_Atomic uint64_t	 replied_us;	/* when it last did; 0: never */
 	_Atomic uint64_t	 probed_us;	/* when it last was, while down */
 	_Atomic uint64_t	 queries;

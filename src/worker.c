@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -34,6 +35,7 @@
 #define EVENTS		64
 #define BUSY_MS		5		/* until a busy table is tried again */
 #define QUEUED_MAX_MS	2000		/* then its client has asked again */
+#define CONDEMNED_MS	60000
 #define FAILED_FOR_MS	10000		/* an older failure is forgotten */
 #define TAG_MAILBOX	UINT32_MAX
 #define TAG_SHIFT	8		/* the place; below it, the socket */
@@ -49,8 +51,10 @@ struct place {
 struct worker {
 	const struct server	*server;
 	unsigned		 number;
+	struct slot		*slot;
 	struct metrics		*metrics;
 	struct poller		*poller;
+	uint32_t		 blamed;	/* it killed our predecessor */
 	unsigned		 places;
 	unsigned		 used;
 	bool			 look;		/* there may be more to take */
@@ -76,6 +80,7 @@ static void	step(struct worker *, struct place *, enum upstream_status);
 static void	answered(struct worker *, struct place *);
 static void	failed(struct worker *, struct place *);
 static void	give_up(struct worker *, struct place *);
+static void	condemn(struct worker *, struct place *);
 static void	drop_all(struct worker *, struct place *, enum metric);
 static size_t	pack_failure(struct worker *, const struct place *);
 static void	end(struct worker *, struct place *, size_t, bool);
@@ -94,10 +99,13 @@ void
 worker_run(const struct server *server, unsigned number)
 {
 	struct sigaction action = { .sa_handler = stop_soon };
+	struct slot *slot = server_worker_slot(server, number);
 	struct worker worker = {
 		.server = server,
 		.number = number,
-		.metrics = &server_worker_slot(server, number)->metrics,
+		.slot = slot,
+		.metrics = &slot->metrics,
+		.blamed = slot->faulted ? slot->in_hand : 0,
 		.places = server->options.queries_per_worker,
 	};
 	sigset_t none;
@@ -109,6 +117,7 @@ worker_run(const struct server *server, unsigned number)
 		continue;	/* each try waits a little */
 	worker.look = true;
 	take(&worker);
+	worker.blamed = slot->faulted = 0;
 	while (!stop)
 		turn(&worker, &none);
 
@@ -158,13 +167,18 @@ turn(struct worker *worker, const sigset_t *mask)
 	uint64_t now_us;
 	unsigned i, socket;
 	char byte;
-	int k, n;
+	int timeout_ms, k, n;
 
-	n = poller_wait(worker->poller, event, EVENTS, next_wake_ms(worker),
-	    mask);
+	timeout_ms = next_wake_ms(worker);
+	worker->slot->due_ms = timeout_ms == -1 ? UINT64_MAX :
+	    mono_ms() + timeout_ms;
+	slot_waits(worker->slot);
+	n = poller_wait(worker->poller, event, EVENTS, timeout_ms, mask);
+	slot_works(worker->slot);
 	now_us = mono_us();
 	for (k = 0; k < n; k++) {
 		if (event[k].tag == TAG_MAILBOX) {
+			worker->slot->rung = 0;
 			recv(worker->server->mailbox[worker->number].owner,
 			    &byte, 1, MSG_DONTWAIT);
 			worker->look = true;
@@ -175,9 +189,12 @@ turn(struct worker *worker, const sigset_t *mask)
 		if (place == probe)
 			worker->probing = upstream_ready(&probe->exchange,
 			    socket, datagram, now_us) == UPSTREAM_WAITING;
-		else if (place->index != 0 && !place->ended)
+		else if (place->index != 0 && !place->ended) {
+			worker->slot->in_hand = place->index;
 			step(worker, place, upstream_ready(&place->exchange,
 			    socket, datagram, now_us));
+			worker->slot->in_hand = 0;
+		}
 	}
 	if (worker->probing && now_us >= probe->exchange.wake_us)
 		worker->probing = upstream_due(&probe->exchange, now_us) ==
@@ -273,6 +290,10 @@ begin(struct worker *worker, uint32_t index)
 	place->index = index;
 	place->ended = false;
 	worker->used++;
+	if (index == worker->blamed) {
+		condemn(worker, place);
+		return;
+	}
 	if (now_us / 1000 > pending_since_ms(server->pending, index) +
 	    QUEUED_MAX_MS) {
 		drop_all(worker, place, METRIC_DROP_STALE);
@@ -352,6 +373,30 @@ give_up(struct worker *worker, struct place *place)
 	upstream_cancel(&place->exchange);
 	metrics_add(worker->metrics, METRIC_SERVFAIL, 1);
 	end(worker, place, pack_failure(worker, place), true);
+}
+
+/*
+ * Our predecessor died of a fault with this question in its hands.  It gets
+ * SERVFAIL, from the cache too for a while, so that it kills no other.
+ */
+static void
+condemn(struct worker *worker, struct place *place)
+{
+	char text[DNS_NAME_TEXT_MAX], hex[2 * DNS_KEY_MAX + 1];
+	const uint8_t *key;
+	size_t key_len, len, i;
+
+	key = pending_key(worker->server->pending, place->index, &key_len);
+	for (i = 0; i < key_len; i++)
+		snprintf(hex + 2 * i, 3, "%02x", key[i]);
+	log_error("worker %u died of a fault over %s type %u (%s); it gets "
+	    "SERVFAIL for %u s", worker->number + 1,
+	    dns_name_print(text, key, dns_key_name_len(key_len)),
+	    dns_key_type(key, key_len), hex, CONDEMNED_MS / 1000);
+	len = pack_failure(worker, place);
+	store(worker, key, key_len, value.head.stored_ms + CONDEMNED_MS, len);
+	metrics_add(worker->metrics, METRIC_SERVFAIL, 1);
+	end(worker, place, len, true);
 }
 
 static void

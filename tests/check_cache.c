@@ -940,7 +940,7 @@ find_death(void)
 START_TEST(death_of_a_recoverer_leaves_a_cache_that_works)
 {
 	void (*const acts[])(void) = { act_lookup, act_store };
-	struct steps total, made;
+	struct steps total = { 0, 0 }, made;
 	int dirty, steps;
 	uint8_t *staged;
 	pid_t pid;
@@ -953,7 +953,7 @@ START_TEST(death_of_a_recoverer_leaves_a_cache_that_works)
 	staged = malloc(cache_bytes);
 	memcpy(staged, cache, cache_bytes);
 	for (i = 0; i < sizeof(acts) / sizeof(acts[0]); i++) {
-		total.made = STEPS_MAX;
+		total = (struct steps){ STEPS_MAX, 0 };
 		for (steps = STEPS_MAX; steps > total.begun;
 		    steps -= 1 + (total.made - total.begun) / KILLS_MIN) {
 			memcpy(cache, staged, cache_bytes);

@@ -1140,6 +1140,23 @@ stage(void)
 	prepare(9);
 }
 
+/*
+ * Worker 0 has two in hand, worker 1 none: it will look for the next one only
+ * if it is rung.
+ */
+static void
+stage_idle(void)
+{
+	now = 5000;
+	make(2, 3, 4, 2, 1);
+	ck_assert_int_eq(join(1, 1), PENDING_GIVEN);
+	ck_assert_int_eq(join(2, 2), PENDING_GIVEN);
+	ck_assert_int_eq(take(0, 3), 2);
+	bell[0] = false;
+	ck_assert_int_eq(pending_worker_start(pending, 1), 0);
+	prepare(9);
+}
+
 /* Both workers full, and three queued. */
 static void
 stage_full(void)
@@ -1312,6 +1329,13 @@ die_at_many_instructions(void (*set)(void), void (*act)(void),
 START_TEST(death_in_a_join_of_a_new_question_loses_no_one)
 {
 	die_at_many_instructions(stage, act_join, false, PENDING_GIVEN);
+}
+END_TEST
+
+/* Whoever rings for the dead one, or comes after it: the worker hears of it. */
+START_TEST(death_in_a_join_does_not_leave_a_worker_asleep)
+{
+	die_at_many_instructions(stage_idle, act_join, false, PENDING_GIVEN);
 }
 END_TEST
 
@@ -1760,6 +1784,8 @@ main(void)
 
 	tcase_set_timeout(deaths, 120);
 	tcase_add_test(deaths, death_in_a_join_of_a_new_question_loses_no_one);
+	tcase_add_test(deaths,
+	    death_in_a_join_does_not_leave_a_worker_asleep);
 	tcase_add_test(deaths, death_in_a_join_of_the_queue_loses_no_one);
 	tcase_add_test(deaths,
 	    death_in_a_join_that_another_gives_way_to_loses_no_one);

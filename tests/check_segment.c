@@ -610,7 +610,8 @@ die_at_many_instructions(bool broken)
 			step_and_kill(steps);
 		if (steps == -1) {
 			fprintf(stderr, "check_segment: SKIPPED, no process "
-			    "can be stepped here: death_at_many_instructions\n");
+			    "can be stepped here: the deaths at many "
+			    "instructions\n");
 			return;
 		}
 		result = segment_lock_take(&shared->lock);

@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: ISC */
+/* Copyright (c) 2026 The PicoDNS authors */
+
+/*
+ * The master's children: start them, bury them, watch them, end them.
+ *
+ * One that was killed from outside is started again at once; one that died of
+ * a fault after a pause that doubles; one that exits with SERVER_EXIT_CONFIG
+ * never.  Its successor learns from the slot whether it was a fault.
+ *
+ * One that is stopped or hangs still holds what it holds, so it is killed: it
+ * has been stopped for PATIENCE_MS, or its beat says that it has been at work
+ * on one thing for so long, or it waits though its mailbox was written or its
+ * time has come.  All that is read of a child is atomics in its slot.
+ */
+
+#include <sys/wait.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "children.h"
+#include "listener.h"
+#include "log.h"
+#include "mono.h"
+#include "pending.h"
+#include "privileges.h"
+#include "stream.h"
+#include "worker.h"
+
+#define BACKOFF_FIRST_MS	10
+#define BACKOFF_MAX_MS		10000
+#define HEALTHY_MS		60000	/* then the pause begins anew */
+#define WATCH_MS		100	/* between two looks */
+#define PATIENCE_MS		250	/* with one that makes no progress */
+#define REPEAT_MS		50	/* SIGTERM, till a child is gone */
+#define LISTENER_END_MS		1000	/* so long it may take to end */
+#define SPARE_END_MS		1000	/* beyond timeout, for the others */
+#define REPORT_MS		10000	/* faults are told so often at most */
+
+struct child {
+	pid_t		 pid;		/* 0: not running */
+	uint64_t	 started_ms;
+	uint64_t	 start_ms;	/* when to start it */
+	uint64_t	 pause_ms;	/* before the start after a fault */
+	uint64_t	 ending_ms;	/* since when told to end; 0: not */
+	uint64_t	 stopped_ms;	/* since when it is stopped; 0: not */
+	uint64_t	 still_ms;	/* since when beat is the same */
+	uint32_t	 beat;
+};
+
+static struct server	*server;
+static void		(*enter_child)(void);
+static struct child	*children;	/* by slot */
+static unsigned		 first_worker;
+static unsigned		 total;
+static unsigned		 unreported;	/* faults, since the last report */
+static uint64_t		 reported_ms;
+
+static void	start(unsigned);
+static void	run(unsigned) __attribute__((__noreturn__));
+static void	bury(unsigned, int, uint64_t);
+static void	bury_faulted(unsigned, int, uint64_t);
+static bool	is_fault(int);
+static const char *describe_end(int);
+static const char *describe(unsigned);
+static bool	hangs(unsigned, uint64_t);
+static uint64_t	end_limit_ms(unsigned);
+static void	press(unsigned, uint64_t);
+static void	stop_range(unsigned, unsigned, void (*)(uint64_t));
+
+void
+children_init(struct server *srv, void (*enter)(void))
+{
+	server = srv;
+	enter_child = enter;
+	first_worker = server->sockets + server->streams;
+	total = first_worker + server->workers;
+	children = calloc(total, sizeof(*children));
+	if (children == NULL)
+		fatal("out of memory");
+}
+
+void
+children_start(uint64_t now_ms)
+{
+	unsigned i;
+
+	for (i = 0; i < total; i++) {
+		if (children[i].pid == 0 && now_ms >= children[i].start_ms)
+			start(i);
+	}
+}
+
+static void
+start(unsigned index)
+{
+	struct child *child = &children[index];
+	struct slot *slot = &server->slots[index];
+	uint64_t now_ms = mono_ms();
+	pid_t pid;
+
+	slot->state = SLOT_STARTING;
+	slot->due_ms = CHILDREN_NEVER;
+	pid = fork();
+	if (pid == 0)
+		run(index);
+	if (pid == -1) {
+		slot->state = SLOT_EMPTY;
+		log_error("cannot start %s: %s", describe(index),
+		    strerror(errno));
+		child->start_ms = now_ms + BACKOFF_MAX_MS;
+		return;
+	}
+	child->pid = pid;
+	child->started_ms = child->still_ms = now_ms;
+	child->ending_ms = child->stopped_ms = 0;
+}
+
+static void
+run(unsigned index)
+{
+	struct slot *slot = &server->slots[index];
+
+	enter_child();
+	close(server->relay[0]);
+	log_open_relay(server->relay[1]);
+	signal(SIGCHLD, SIG_DFL);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
+	signal(SIGUSR1, SIG_IGN);
+	setproctitle("%s", describe(index));
+	privileges_drop(&server->privileges, server->master);
+	slot->pid = getpid();
+	slot_works(slot);
+	slot->state = SLOT_RUNNING;
+	send(server->relay[1], "\377", 1, MSG_DONTWAIT);
+	if (index < server->sockets)
+		listener_run(server, index);
+	else if (index < first_worker)
+		stream_run(server);
+	else
+		worker_run(server, index - first_worker);
+	_exit(0);
+}
+
+void
+children_reap(void)
+{
+	uint64_t now_ms = mono_ms();
+	unsigned i;
+	pid_t pid;
+	int status;
+
+	while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED |
+	    WCONTINUED)) > 0) {
+		for (i = 0; i < total && children[i].pid != pid; i++)
+			;
+		if (i == total)
+			continue;
+		if (WIFSTOPPED(status))
+			children[i].stopped_ms = now_ms;
+		else if (WIFCONTINUED(status))
+			children[i].stopped_ms = 0;
+		else
+			bury(i, status, now_ms);
+	}
+}
+
+/* A child is dead: clear its place, and see when it starts again. */
+static void
+bury(unsigned index, int status, uint64_t now_ms)
+{
+	struct child *child = &children[index];
+	struct slot *slot = &server->slots[index];
+	bool asked = child->ending_ms != 0;
+
+	child->pid = 0;
+	child->ending_ms = 0;
+	child->start_ms = now_ms;
+	slot->state = SLOT_EMPTY;
+	slot->pid = 0;
+	if (index >= first_worker)
+		pending_worker_dead(server->pending, index - first_worker);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == SERVER_EXIT_CONFIG) {
+		child->start_ms = CHILDREN_NEVER;
+		log_error("%s can't run and is not started again",
+		    describe(index));
+	} else if (is_fault(status))
+		bury_faulted(index, status, now_ms);
+	else if (!asked)
+		log_warn("%s %s and is started again", describe(index),
+		    describe_end(status));
+}
+
+/* Many at once are told of in one line. */
+static void
+bury_faulted(unsigned index, int status, uint64_t now_ms)
+{
+	struct child *child = &children[index];
+
+	server->slots[index].faulted = 1;
+	if (child->pause_ms == 0 || now_ms > child->started_ms + HEALTHY_MS)
+		child->pause_ms = BACKOFF_FIRST_MS;
+	else if (child->pause_ms < BACKOFF_MAX_MS / 2)
+		child->pause_ms *= 2;
+	else
+		child->pause_ms = BACKOFF_MAX_MS;
+	child->start_ms = now_ms + child->pause_ms;
+	unreported++;
+	if (child->pause_ms > BACKOFF_FIRST_MS && reported_ms != 0 &&
+	    now_ms < reported_ms + REPORT_MS)
+		return;
+	log_error("%s %s and is started again in %llu ms", describe(index),
+	    describe_end(status), (unsigned long long)child->pause_ms);
+	if (unreported > 1)
+		log_error("%u processes died of faults since the last report",
+		    unreported);
+	unreported = 0;
+	reported_ms = now_ms;
+}
+
+/* Did it do it itself, or was it killed? */
+static bool
+is_fault(int status)
+{
+	if (WIFEXITED(status))
+		return (WEXITSTATUS(status) != 0);
+	switch (WTERMSIG(status)) {
+	case SIGSEGV:
+	case SIGBUS:
+	case SIGABRT:
+	case SIGFPE:
+	case SIGILL:
+	case SIGSYS:
+		return (true);
+	default:
+		return (false);
+	}
+}
+
+static const char *
+describe_end(int status)
+{
+	static char text[64];
+
+	if (WIFSIGNALED(status))
+		snprintf(text, sizeof(text), "died of signal %d (%s)",
+		    WTERMSIG(status), strsignal(WTERMSIG(status)));
+	else
+		snprintf(text, sizeof(text), "ended with status %d",
+		    WEXITSTATUS(status));
+	return (text);
+}
+
+static const char *
+describe(unsigned index)
+{
+	static char text[64 + ADDR_TEXT_MAX];
+	char address[ADDR_TEXT_MAX];
+	unsigned each = server->sockets / server->options.listen.count;
+
+	if (index < server->sockets)
+		snprintf(text, sizeof(text), "listener %s %u",
+		    addr_print(address, &server->socket[index].addr),
+		    index % each + 1);
+	else if (index < first_worker)
+		snprintf(text, sizeof(text), "stream");
+	else
+		snprintf(text, sizeof(text), "worker %u",
+		    index - first_worker + 1);
+	return (text);
+}
+
+void
+children_watch(uint64_t now_ms)
+{
+	static uint64_t watched_ms;
+	unsigned i;
+
+	if (now_ms < watched_ms + WATCH_MS)
+		return;
+	watched_ms = now_ms;
+	for (i = 0; i < total; i++) {
+		if (children[i].pid == 0)
+			continue;
+		if (children[i].ending_ms != 0)
+			press(i, now_ms);
+		else if (hangs(i, now_ms)) {
+			log_error("%s makes no progress and is killed",
+			    describe(i));
+			kill(children[i].pid, SIGKILL);
+			children[i].ending_ms = now_ms;
+		}
+	}
+}
+
+/* Has it been stopped or stuck for longer than patience lasts? */
+static bool
+hangs(unsigned index, uint64_t now_ms)
+{
+	const struct slot *slot = &server->slots[index];
+	struct child *child = &children[index];
+	uint32_t beat = slot->beat;
+
+	if (child->stopped_ms != 0 &&
+	    now_ms >= child->stopped_ms + PATIENCE_MS)
+		return (true);
+	if (slot->state != SLOT_RUNNING)
+		return (false);
+	if (beat != child->beat) {
+		child->beat = beat;
+		child->still_ms = now_ms;
+	}
+	if (beat % 2 == 0 && !slot->rung && slot->due_ms >= now_ms) {
+		child->still_ms = now_ms;	/* it waits, and rightly */
+		return (false);
+	}
+	return (now_ms >= child->still_ms + PATIENCE_MS);
+}
+
+static uint64_t
+end_limit_ms(unsigned index)
+{
+	return (index < server->sockets ? LISTENER_END_MS :
+	    server->options.timeout + SPARE_END_MS);
+}
+
+/*
+ * Tell it to end once more: a signal that came just before it blocked did not
+ * wake it.
+ */
+static void
+press(unsigned index, uint64_t now_ms)
+{
+	const struct child *child = &children[index];
+
+	kill(child->pid, now_ms > child->ending_ms + end_limit_ms(index) ?
+	    SIGKILL : SIGTERM);
+}
+
+uint64_t
+children_due_ms(void)
+{
+	uint64_t due = CHILDREN_NEVER;
+	unsigned i;
+
+	for (i = 0; i < total; i++) {
+		if (children[i].pid == 0 && children[i].start_ms < due)
+			due = children[i].start_ms;
+	}
+	return (due);
+}
+
+bool
+children_all_run(void)
+{
+	unsigned i;
+
+	for (i = 0; i < total; i++) {
+		if (server->slots[i].state != SLOT_RUNNING)
+			return (false);
+	}
+	return (true);
+}
+
+void
+children_replace(uint64_t now_ms)
+{
+	unsigned i;
+
+	for (i = 0; i < total; i++) {
+		if (children[i].pid == 0)
+			continue;
+		children[i].ending_ms = now_ms;
+		kill(children[i].pid, SIGTERM);
+	}
+}
+
+void
+children_stop(void (*wait)(uint64_t))
+{
+	server->header->stopping = 1;
+	stop_range(0, server->sockets, wait);
+	stop_range(server->sockets, first_worker, wait);
+	stop_range(first_worker, total, wait);
+}
+
+static void
+stop_range(unsigned from, unsigned to, void (*wait)(uint64_t))
+{
+	uint64_t now_ms = mono_ms(), told_ms = 0;
+	unsigned i, alive;
+
+	for (i = from; i < to; i++)
+		children[i].ending_ms = now_ms;
+	for (;;) {
+		children_reap();
+		now_ms = mono_ms();
+		alive = 0;
+		for (i = from; i < to; i++) {
+			if (children[i].pid == 0)
+				continue;
+			alive++;
+			if (now_ms >= told_ms + REPEAT_MS)
+				press(i, now_ms);
+		}
+		if (alive == 0)
+			return;
+		if (now_ms >= told_ms + REPEAT_MS)
+			told_ms = now_ms;
+		wait(told_ms + REPEAT_MS - now_ms);
+	}
+}
