@@ -1729,7 +1729,7 @@ START_TEST(processes_have_titles)
 	    dnsd.port);
 	wait_for_children(dnsd.pid, title, 2, pids);
 	wait_for_children(dnsd.pid, "dnsd: worker ", 4, pids);
-	wait_for_children(dnsd.pid, NULL, 6, pids);
+	wait_for_children(dnsd.pid, NULL, 7, pids);
 	wait_for_children(getpid(), "dnsd: master", 1, pids);
 }
 END_TEST
@@ -1767,12 +1767,12 @@ START_TEST(what_is_in_hand_is_finished_at_the_end)
 	fd = client_open("127.0.0.1", "127.0.0.1", dnsd.port);
 	client_send(fd, &query);
 	wait_for_queries(up, 1);
-	wait_for_children(dnsd.pid, NULL, 6, pids);
+	wait_for_children(dnsd.pid, NULL, 7, pids);
 	ck_assert_int_eq(daemon_stop(&dnsd, SIGTERM, 2000), 0);
 	ck_assert(client_receive(fd, &got, 0));
 	ck_assert_uint_eq(got.rcode, DNS_RCODE_NOERROR);
 	ck_assert_uint_eq(got.id, 99);
-	assert_gone(pids, 6, 0);
+	assert_gone(pids, 7, 0);
 	close(fd);
 }
 END_TEST
@@ -1820,10 +1820,10 @@ START_TEST(daemon_goes_to_the_background_once_it_serves)
 	ck_assert_int_gt(pid, 1);
 	ck_assert(!daemon_gone(pid));
 	ck_assert_int_ne(getsid(pid), getsid(0));
-	wait_for_children(pid, NULL, 6, pids);
+	wait_for_children(pid, NULL, 7, pids);
 	kill(pid, SIGTERM);
 	assert_gone(&pid, 1, DAEMON_PATIENCE_MS);
-	assert_gone(pids, 6, 100);
+	assert_gone(pids, 7, 100);
 	ck_assert_int_eq(access(path, F_OK), -1);
 }
 END_TEST
@@ -1947,9 +1947,9 @@ START_TEST(nothing_is_left_after_the_masters_death)
 	snprintf(path, sizeof(path), "%s/death.pid", daemon_dir());
 	start("-pidfile %s -workers 16 -listeners 2", path);
 	ask_truth("a.test");
-	wait_for_children(dnsd.pid, NULL, 18, pids);
+	wait_for_children(dnsd.pid, NULL, 19, pids);
 	daemon_stop(&dnsd, SIGKILL, DAEMON_PATIENCE_MS);
-	assert_gone(pids, 18, 2000);
+	assert_gone(pids, 19, 2000);
 	/* Neither port nor pidfile stands in the way of the next. */
 	start("-pidfile %s -listen 127.0.0.1:%u", path, dnsd.port);
 	ask_truth("a.test");
@@ -2021,7 +2021,7 @@ START_TEST(hangup_with_a_wrong_file_changes_nothing)
 	write_config(path, up, "");
 	ck_assert(daemon_start(&dnsd, "-config %s -listeners 2", path));
 	ask_truth("kept.test");
-	wait_for_children(dnsd.pid, NULL, 5, before);
+	wait_for_children(dnsd.pid, NULL, 6, before);
 	write_config(path, other, "queue-size many\n");
 	daemon_mark(&dnsd);
 	kill(dnsd.pid, SIGHUP);

@@ -953,8 +953,10 @@ model_restart(uint32_t worker)
 
 	ck_assert(pending_worker_start(pending, worker) == 0);
 	for (q = 0; q < MODEL_QUESTIONS; q++) {
-		if (model[q].state == ASKING && model[q].worker == worker)
+		if (model[q].state == ASKING && model[q].worker == worker) {
 			model[q].state = GIVEN;
+			model[q].must_end = false;
+		}
 	}
 	model_ready[worker] = true;
 }
