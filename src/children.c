@@ -40,6 +40,8 @@
 #define REPEAT_MS		50	/* SIGTERM, till a child is gone */
 #define LISTENER_END_MS		1000	/* so long it may take to end */
 #define SPARE_END_MS		1000	/* beyond timeout, for the others */
+#define FAULTS			4	/* within FAULTS_MS: start anew */
+#define FAULTS_MS		60000
 #define REPORT_MS		10000	/* faults are told so often at most */
 
 struct child {
@@ -58,6 +60,11 @@ static void		(*enter_child)(void);
 static struct child	*children;	/* by slot */
 static unsigned		 first_worker;
 static unsigned		 total;
+static pid_t		*strangers;	/* of the image before, without slot */
+static unsigned		 strangers_len;
+static uint64_t		 strangers_ms;	/* since when they are to end */
+static uint64_t		 faults_ms[FAULTS];	/* the last ones, in a ring */
+static unsigned		 faults;
 static unsigned		 unreported;	/* faults, since the last report */
 static uint64_t		 reported_ms;
 
@@ -71,6 +78,8 @@ static const char *describe(unsigned);
 static bool	hangs(unsigned, uint64_t);
 static uint64_t	end_limit_ms(unsigned);
 static void	press(unsigned, uint64_t);
+static unsigned	press_strangers(uint64_t);
+static void	bury_stranger(pid_t);
 static void	stop_range(unsigned, unsigned, void (*)(uint64_t));
 
 void
@@ -160,8 +169,11 @@ children_reap(void)
 	    WCONTINUED)) > 0) {
 		for (i = 0; i < total && children[i].pid != pid; i++)
 			;
-		if (i == total)
+		if (i == total) {
+			if (!WIFSTOPPED(status) && !WIFCONTINUED(status))
+				bury_stranger(pid);
 			continue;
+		}
 		if (WIFSTOPPED(status))
 			children[i].stopped_ms = now_ms;
 		else if (WIFCONTINUED(status))
@@ -204,6 +216,7 @@ bury_faulted(unsigned index, int status, uint64_t now_ms)
 	struct child *child = &children[index];
 
 	server->slots[index].faulted = 1;
+	faults_ms[faults++ % FAULTS] = now_ms;
 	if (child->pause_ms == 0 || now_ms > child->started_ms + HEALTHY_MS)
 		child->pause_ms = BACKOFF_FIRST_MS;
 	else if (child->pause_ms < BACKOFF_MAX_MS / 2)
@@ -285,6 +298,7 @@ children_watch(uint64_t now_ms)
 	if (now_ms < watched_ms + WATCH_MS)
 		return;
 	watched_ms = now_ms;
+	press_strangers(now_ms);
 	for (i = 0; i < total; i++) {
 		if (children[i].pid == 0)
 			continue;
@@ -369,16 +383,72 @@ children_all_run(void)
 }
 
 void
-children_replace(uint64_t now_ms)
+children_take(const pid_t *pids, unsigned count, unsigned slots)
+{
+	uint64_t now_ms = mono_ms();
+	unsigned i;
+
+	strangers = calloc(count + 1, sizeof(*strangers));
+	if (strangers == NULL)
+		fatal("out of memory");
+	strangers_ms = now_ms;
+	for (i = 0; i < count; i++) {
+		if (pids[i] <= 0)
+			continue;
+		if (i < slots && i < total) {
+			children[i].pid = pids[i];
+			children[i].started_ms = now_ms;
+			children[i].ending_ms = now_ms;
+		} else
+			strangers[strangers_len++] = pids[i];
+		kill(pids[i], SIGTERM);
+	}
+}
+
+unsigned
+children_pids(pid_t **pids)
 {
 	unsigned i;
 
-	for (i = 0; i < total; i++) {
-		if (children[i].pid == 0)
-			continue;
-		children[i].ending_ms = now_ms;
-		kill(children[i].pid, SIGTERM);
-	}
+	*pids = calloc(total + strangers_len + 1, sizeof(**pids));
+	if (*pids == NULL)
+		return (0);
+	for (i = 0; i < total; i++)
+		(*pids)[i] = children[i].pid;
+	for (i = 0; i < strangers_len; i++)
+		(*pids)[total + i] = strangers[i];
+	return (total + strangers_len);
+}
+
+static void
+bury_stranger(pid_t pid)
+{
+	unsigned i;
+
+	for (i = 0; i < strangers_len && strangers[i] != pid; i++)
+		;
+	if (i < strangers_len)
+		strangers[i] = strangers[--strangers_len];
+}
+
+/* Returns how many there still are. */
+static unsigned
+press_strangers(uint64_t now_ms)
+{
+	uint64_t end_ms = strangers_ms + server->options.timeout +
+	    SPARE_END_MS;
+	unsigned i;
+
+	for (i = 0; i < strangers_len; i++)
+		kill(strangers[i], now_ms > end_ms ? SIGKILL : SIGTERM);
+	return (strangers_len);
+}
+
+bool
+children_fault_often(uint64_t now_ms)
+{
+	return (faults >= FAULTS &&
+	    now_ms < faults_ms[faults % FAULTS] + FAULTS_MS);
 }
 
 void
@@ -409,7 +479,9 @@ stop_range(unsigned from, unsigned to, void (*wait)(uint64_t))
 			if (now_ms >= told_ms + REPEAT_MS)
 				press(i, now_ms);
 		}
-		if (alive == 0)
+		if (to == total && now_ms >= told_ms + REPEAT_MS)
+			press_strangers(now_ms);
+		if (alive == 0 && (to != total || strangers_len == 0))
 			return;
 		if (now_ms >= told_ms + REPEAT_MS)
 			told_ms = now_ms;

@@ -36,8 +36,18 @@ uint64_t children_due_ms(void);
 /* Does every slot have a process that runs? */
 bool	 children_all_run(void);
 
-/* Replace all: each ends when it has finished, and is started again. */
-void	 children_replace(uint64_t now_ms);
+/*
+ * Take over the children of the image before, and replace them: each ends when
+ * it has finished.  The first `slots' of the pids are by slot; the others, and
+ * all if slots is 0, have none here.
+ */
+void	 children_take(const pid_t *pids, unsigned count, unsigned slots);
+
+/* The pids of all, to be handed over.  Returns their number. */
+unsigned children_pids(pid_t **pids);
+
+/* Have so many faults come that the master should start anew? */
+bool	 children_fault_often(uint64_t now_ms);
 
 /*
  * End all and start none: listeners, then the stream, then the workers, each

@@ -30,11 +30,13 @@
 #include "master.h"
 #include "mono.h"
 #include "privileges.h"
+#include "restart.h"
 #include "server.h"
 #include "stats.h"
 
 #define WATCH_MS		100
 #define READY_MS		10000	/* for all children to run at first */
+#define FAULTS_S		60	/* between restarts for faults */
 #define DESCRIPTORS		1024	/* beside mailboxes and upstreams */
 
 static volatile sig_atomic_t got_child, got_stop, got_reload, got_stats;
@@ -42,6 +44,7 @@ static struct server	 server;
 static struct pidfh	*pidfile;
 static pid_t		 pidfile_owner;
 static int		 parent = -1;	/* who waits to hear that we serve */
+static int		 faults_s;	/* when we restarted for faults */
 
 static void	open_pidfile(void);
 static void	remove_pidfile(void);
@@ -55,14 +58,23 @@ static void	supervise(int, char **);
 static void	announce(void);
 static void	wait_for_news(uint64_t);
 static void	reload(int, char **);
-static void	warn_fixed(const struct options *, const struct options *);
+static void	hand_over(const int *, unsigned, char **);
 
 int
 master_run(const struct options *options, int argc, char **argv)
 {
+	struct restart restart;
 	const char *error;
+	bool again;
 
 	server.options = *options;
+	argv[0] = strdup(argv[0]);	/* setproctitle writes over it */
+	if (argv[0] == NULL)
+		fatal("out of memory");
+	again = restart_take(&restart);
+	restart_remember(argv[0]);
+	if (again && !options->foreground)
+		log_open_syslog();
 	setproctitle("master");
 	raise_limit();
 	error = privileges_prepare(&server.privileges, options->user,
@@ -71,15 +83,20 @@ master_run(const struct options *options, int argc, char **argv)
 		fatal("user %s, chroot %s: %s", options->user,
 		    options->chroot, error);
 	open_pidfile();
-	server_bind(&server);
-	server_map(&server);
+	server_bind(&server, again ? &restart : NULL);
+	server_map(&server, again ? &restart : NULL);
 	children_init(&server, enter_child);
-	if (!options->foreground)
+	if (again)
+		children_take(restart.pid, restart.pids,
+		    server.kept ? server.sockets + server.streams +
+		    server.workers : 0);
+	else if (!options->foreground)
 		become_daemon();
 	if (pidfile != NULL && pidfile_write(pidfile) == -1)
 		fatal("cannot write pidfile %s: %s", options->pidfile,
 		    strerror(errno));
 	server.master = getpid();
+	faults_s = restart.faults_s;
 	catch_signals();
 
 	supervise(argc, argv);
@@ -245,6 +262,12 @@ supervise(int argc, char **argv)
 			stats_log(&server);
 		}
 		children_watch(now_ms);
+		if (children_fault_often(now_ms) &&
+		    now_ms / 1000 >= (uint64_t)faults_s + FAULTS_S) {
+			/* A new layout of memory and a new canary. */
+			faults_s = now_ms / 1000;
+			reload(argc, argv);
+		}
 		children_start(now_ms);
 		if (!serving && children_all_run()) {
 			serving = true;
@@ -297,69 +320,73 @@ wait_for_news(uint64_t limit_ms)
 }
 
 /*
- * Read the options again.  If they are right the children are replaced, a
- * listener at once and a worker when it has finished what it asks; sockets and
- * cache stay.  If not, nothing changes.
+ * Start anew in place.  If the configuration, the program or a new address is
+ * not right, nothing changes but a line in the log.  What is right is done by
+ * the next image, so this returns only if nothing was done.
  */
 static void
 reload(int argc, char **argv)
 {
 	static struct options options;
 	char error[OPTIONS_ERROR_MAX];
-	struct upstreams upstreams;
+	int more[2 * OPTIONS_ADDRS_MAX], bound;
 
+	if (restart_check(argc, argv) == -1)
+		return;
 	if (options_read(&options, argc, argv, error) == -1) {
 		log_error("%s; the old configuration goes on", error);
 		return;
 	}
-	warn_fixed(&server.options, &options);
-	upstream_assign(&upstreams, options.upstreams.addr,
-	    options.upstreams.count, server.health, UPSTREAM_TABLE,
-	    &server.upstreams);
-	upstreams.timeout_us = options.timeout * 1000;
-	server.upstreams = upstreams;
-	server.options.upstreams = options.upstreams;
-	server.options.timeout = options.timeout;
-	server.options.allow_from = options.allow_from;
-	server.options.stats_interval = options.stats_interval;
-	server.options.tcp_connections = options.tcp_connections;
-	server.options.tcp_per_client = options.tcp_per_client;
-	server.options.tcp_idle = options.tcp_idle;
-	server.options.tcp_message = options.tcp_message;
-	server.options.tcp_queries = options.tcp_queries;
-	server.options.log_level = options.log_level;
-	log_set_level(options.log_level);
-	children_replace(mono_ms());
-	log_info("configuration read again");
+	bound = server_bind_more(&server, &options, more);
+	if (bound == -1)
+		return;
+	log_info("restarting in place");
+	pidfile_close(pidfile);		/* the next image opens it again */
+	hand_over(more, bound, argv);
+	log_error("cannot restart: %s; the old configuration goes on",
+	    strerror(errno));
+	pidfile = NULL;
+	open_pidfile();
+	if (pidfile != NULL)
+		pidfile_write(pidfile);
+	while (bound > 0)
+		close(more[--bound]);
 }
 
-/* What the sockets or the segment were made from stays till a new start. */
+/* Exec with all that we have.  Returns if that fails, with errno. */
 static void
-warn_fixed(const struct options *old, const struct options *new)
+hand_over(const int *more, unsigned bound, char **argv)
 {
-	const struct {
-		const char	*name;
-		bool		 changed;
-	} fixed[] = {
-		{ "listen", memcmp(&old->listen, &new->listen,
-		    sizeof(old->listen)) != 0 },
-		{ "listeners", old->listeners != new->listeners },
-		{ "workers", old->workers != new->workers },
-		{ "queries-per-worker",
-		    old->queries_per_worker != new->queries_per_worker },
-		{ "queue-size", old->queue_size != new->queue_size },
-		{ "cache-size", old->cache_size != new->cache_size },
-		{ "cache-memory", old->cache_memory != new->cache_memory },
-		{ "tcp", old->tcp != new->tcp },
-		{ "user", strcmp(old->user, new->user) != 0 },
-		{ "chroot", strcmp(old->chroot, new->chroot) != 0 },
-		{ "pidfile", strcmp(old->pidfile, new->pidfile) != 0 },
-	};
-	size_t i;
+	struct restart restart = { .segment = server.segment,
+	    .relay = { server.relay[0], server.relay[1] },
+	    .faults_s = faults_s };
+	size_t listens = server.options.listen.count * server.streams;
+	unsigned i;
+	int error;
 
-	for (i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++) {
-		if (fixed[i].changed)
-			log_warn("%s: the change takes effect at the next "
-			    "start", fixed[i].name);
-	}
+	restart.socket = calloc(server.sockets + listens + bound,
+	    sizeof(int));
+	restart.mailboxes = 2 * (server.workers + 1);
+	restart.mailbox = calloc(restart.mailboxes, sizeof(int));
+	restart.pids = children_pids(&restart.pid);
+	if (restart.socket == NULL || restart.mailbox == NULL ||
+	    restart.pid == NULL)
+		fatal("out of memory");
+	for (i = 0; i < server.sockets; i++)
+		restart.socket[restart.sockets++] = server.socket[i].fd;
+	for (i = 0; i < listens; i++)
+		restart.socket[restart.sockets++] = server.stream_socket[i];
+	for (i = 0; i < bound; i++)
+		restart.socket[restart.sockets++] = more[i];
+	for (i = 0; i < server.workers; i++)
+		memcpy(restart.mailbox + 2 * i, server.mailbox[i].end,
+		    sizeof(server.mailbox[i].end));
+	memcpy(restart.mailbox + 2 * i, server.stream_mailbox.end,
+	    sizeof(server.stream_mailbox.end));
+	restart_exec(&restart, argv);
+	error = errno;
+	free(restart.socket);
+	free(restart.mailbox);
+	free(restart.pid);
+	errno = error;
 }

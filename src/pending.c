@@ -360,6 +360,9 @@ join_locked(struct pending *pending, uint32_t index,
 	    at = node->next) {
 		node = node_at(pending, at);
 		if (node->waiter.id == waiter->id &&
+		    node->waiter.socket == waiter->socket &&
+		    node->waiter.connection == waiter->connection &&
+		    node->waiter.generation == waiter->generation &&
 		    addr_equal(&node->waiter.client, &waiter->client))
 			return (PENDING_DUPLICATE);
 	}

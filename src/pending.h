@@ -35,7 +35,7 @@ enum pending_result {
 	PENDING_GIVEN,		/* to a worker; *wake says if it must be rung */
 	PENDING_QUEUED,		/* every worker is full */
 	PENDING_JOINED,		/* the question was pending already */
-	PENDING_DUPLICATE,	/* this client and ID wait already */
+	PENDING_DUPLICATE,	/* the same client and ID wait already */
 	PENDING_FULL,		/* no room, to be dropped */
 	PENDING_BUSY		/* the table is held, to be dropped */
 };

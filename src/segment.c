@@ -21,6 +21,7 @@
  */
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,28 +33,46 @@
 #define WAIT_NS		5000000		/* a holder needs microseconds */
 
 static int	backing(size_t);
+static void	*map(int, size_t);
 static int	take_within(pthread_mutex_t *);
 
 void *
 segment_map(size_t size, int *fd)
 {
-	int flags = MAP_SHARED;
+	void *base;
+
+	*fd = backing(size);
+	if (*fd == -1 && errno != ENOSYS)
+		return (NULL);
+	base = map(*fd, size);
+	if (base == NULL && *fd != -1)
+		close(*fd);
+	return (base);
+}
+
+void *
+segment_map_again(int fd, size_t size)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) == -1 || st.st_size < 0 ||
+	    (size_t)st.st_size != size)
+		return (NULL);
+	return (map(fd, size));
+}
+
+static void *
+map(int fd, size_t size)
+{
+	int flags = MAP_SHARED | (fd == -1 ? MAP_ANONYMOUS : 0);
 	void *base;
 
 #ifdef MAP_POPULATE
 	flags |= MAP_POPULATE;
 #endif
-	*fd = backing(size);
-	if (*fd == -1 && errno != ENOSYS)
+	base = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+	if (base == MAP_FAILED)
 		return (NULL);
-	if (*fd == -1)
-		flags |= MAP_ANONYMOUS;
-	base = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, *fd, 0);
-	if (base == MAP_FAILED) {
-		if (*fd != -1)
-			close(*fd);
-		return (NULL);
-	}
 #ifdef MADV_DONTDUMP
 	madvise(base, size, MADV_DONTDUMP);	/* it holds users' names */
 #endif

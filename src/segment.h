@@ -33,6 +33,9 @@ enum segment_result {
  */
 void	*segment_map(size_t size, int *fd);
 
+/* Map the segment behind fd again.  NULL: it is not of that size, or errno. */
+void	*segment_map_again(int fd, size_t size);
+
 /* size rounded up to SEGMENT_ALIGN. */
 size_t	 segment_round(size_t size);
 

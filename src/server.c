@@ -12,6 +12,7 @@
 #include <netinet/in.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -23,7 +24,7 @@
 #include "server.h"
 #include "siphash.h"
 
-#define MAGIC		0x5069636f444e5331	/* "PicoDNS1" */
+#define MAGIC		0x5069636f444e5331	/* "PicoDNS", layout 1 */
 #define RECEIVE_BYTES	(4 << 20)	/* the kernel's own is 256 queries */
 #define BACKLOG		1024
 #define ENTRY_BYTES	256		/* of cache-memory by default */
@@ -33,56 +34,155 @@ static int	try_socket(const struct addr *, int, int, bool);
 static int	open_stream(const struct addr *);
 static void	set_socket(int, int, bool);
 static void	set(int, int, int, int);
-static void	fail_bind(const struct addr *) __attribute__((__noreturn__));
+static const char *bind_error(const struct addr *);
+static int	take_socket(const struct restart *, const struct addr *, int);
+static int	bind_first(const struct addr *, int);
 static int	family_of(int);
-static void	make_pairs(struct server *);
+static bool	is_bound(const struct server *, const struct addr *, bool);
+static void	shape_make(const struct server *, struct server_shape *);
+static void	lay_out(struct server *, uint8_t *);
+static bool	take_segment(struct server *, const struct restart *,
+		    const struct server_shape *);
+static void	make_segment(struct server *, const struct server_shape *);
+static void	make_pairs(struct server *, const struct restart *);
+static void	make_pair(int *, const int *, unsigned);
 
 void
-server_bind(struct server *server)
+server_bind(struct server *server, const struct restart *taken)
 {
 	const struct options *options = &server->options;
+	const struct addr *addr;
 	unsigned each = options->listeners, i, k;
 	struct server_socket *s;
-	int fd;
 
 	if (each == 0)
 		each = sysconf(_SC_NPROCESSORS_ONLN);
 	server->sockets = options->listen.count * each;
+	server->streams = options->tcp;
 	server->socket = calloc(server->sockets, sizeof(*server->socket));
 	if (server->socket == NULL)
 		fatal("out of memory");
 	s = server->socket;
 	for (i = 0; i < options->listen.count; i++) {
-		/*
-		 * SO_REUSEPORT would let us in beside another server of the
-		 * same user: ask first whether the port is free.
-		 */
-		if ((fd = open_socket(&options->listen.addr[i], SOCK_DGRAM,
-		    false)) == -1)
-			fail_bind(&options->listen.addr[i]);
-		close(fd);
+		addr = &options->listen.addr[i];
 		for (k = 0; k < each; k++, s++) {
-			s->addr = options->listen.addr[i];
-			s->wildcard = addr_is_any(&s->addr);
-#if defined(SO_REUSEPORT_LB) || defined(__linux__)
-			s->fd = open_socket(&s->addr, SOCK_DGRAM, true);
-#else
-			s->fd = k > 0 ? s[-1].fd :
-			    open_socket(&s->addr, SOCK_DGRAM, false);
-#endif
+			s->addr = *addr;
+			s->wildcard = addr_is_any(addr);
+			s->fd = take_socket(taken, addr, SOCK_DGRAM);
 			if (s->fd == -1)
-				fail_bind(&s->addr);
+				s->fd = k == 0 ?
+				    bind_first(addr, SOCK_DGRAM) :
+				    open_socket(addr, SOCK_DGRAM, true);
+			if (s->fd == -1)
+				fatal("%s", bind_error(addr));
 			s->family = family_of(s->fd);
 			set_socket(s->fd, s->family, s->wildcard);
 		}
-	}
-	server->streams = options->tcp;
-	for (i = 0; i < options->listen.count * server->streams; i++) {
-		server->stream_socket[i] =
-		    open_stream(&options->listen.addr[i]);
+		if (!server->streams)
+			continue;
+		server->stream_socket[i] = take_socket(taken, addr,
+		    SOCK_STREAM);
 		if (server->stream_socket[i] == -1)
-			fail_bind(&options->listen.addr[i]);
+			server->stream_socket[i] = open_stream(addr);
+		if (server->stream_socket[i] == -1)
+			fatal("%s", bind_error(addr));
 	}
+	/* What is not listened on any more. */
+	for (i = 0; taken != NULL && i < taken->sockets; i++) {
+		if (taken->socket[i] != -1)
+			close(taken->socket[i]);
+	}
+}
+
+/* One of the sockets handed over that is bound to addr, or -1. */
+static int
+take_socket(const struct restart *taken, const struct addr *addr, int type)
+{
+	struct sockaddr_storage ss;
+	struct addr bound;
+	socklen_t len;
+	unsigned i;
+	int fd, is, only;
+
+	for (i = 0; taken != NULL && i < taken->sockets; i++) {
+		fd = taken->socket[i];
+		len = sizeof(is);
+		if (fd == -1 || getsockopt(fd, SOL_SOCKET, SO_TYPE, &is,
+		    &len) == -1 || is != type)
+			continue;
+		len = sizeof(ss);
+		if (getsockname(fd, (struct sockaddr *)&ss, &len) == -1)
+			continue;
+		addr_from_sockaddr(&bound, &ss);
+		len = sizeof(only);
+		if (bound.family == AF_INET6 && addr_is_any(&bound) &&
+		    getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, &len) ==
+		    0 && !only)
+			bound.family = AF_UNSPEC;
+		if (addr_equal(&bound, addr)) {
+			taken->socket[i] = -1;
+			return (fd);
+		}
+	}
+	return (-1);
+}
+
+/*
+ * SO_REUSEPORT would let us in beside another server of the same user: ask
+ * first whether the port is free.
+ */
+static int
+bind_first(const struct addr *addr, int type)
+{
+	int fd;
+
+	if ((fd = open_socket(addr, type, false)) == -1)
+		return (-1);
+	close(fd);
+	return (open_socket(addr, type, true));
+}
+
+int
+server_bind_more(const struct server *server, const struct options *options,
+    int *socket)
+{
+	const struct addr *addr;
+	int n = 0, fd;
+	size_t i, type;
+
+	for (i = 0; i < options->listen.count; i++) {
+		addr = &options->listen.addr[i];
+		for (type = 0; type <= options->tcp; type++) {
+			if (is_bound(server, addr, type == 1))
+				continue;
+			fd = type == 1 ? open_stream(addr) :
+			    bind_first(addr, SOCK_DGRAM);
+			if (fd != -1) {
+				socket[n++] = fd;
+				continue;
+			}
+			log_error("%s; the old configuration goes on",
+			    bind_error(addr));
+			while (n > 0)
+				close(socket[--n]);
+			return (-1);
+		}
+	}
+	return (n);
+}
+
+static bool
+is_bound(const struct server *server, const struct addr *addr, bool stream)
+{
+	size_t i;
+
+	if (stream && !server->streams)
+		return (false);
+	for (i = 0; i < server->options.listen.count; i++) {
+		if (addr_equal(&server->options.listen.addr[i], addr))
+			return (true);
+	}
+	return (false);
 }
 
 /* For TCP one socket an address is enough: there is one stream. */
@@ -169,20 +269,22 @@ set(int fd, int level, int option, int value)
 	setsockopt(fd, level, option, &value, sizeof(value));
 }
 
-static void
-fail_bind(const struct addr *addr)
+/* What to say of a bind that failed with errno. */
+static const char *
+bind_error(const struct addr *addr)
 {
+	static char error[256];
 	char text[ADDR_TEXT_MAX];
 	const char *hint = "";
-	int error = errno;
 
-	if (error == EADDRINUSE)
+	if (errno == EADDRINUSE)
 		hint = "; is another DNS server (systemd-resolved, dnsmasq) "
 		    "running?";
-	else if (error == EACCES)
+	else if (errno == EACCES)
 		hint = "; ports below 1024 are for root";
-	fatal("cannot bind %s: %s%s", addr_print(text, addr), strerror(error),
-	    hint);
+	snprintf(error, sizeof(error), "cannot bind %s: %s%s",
+	    addr_print(text, addr), strerror(errno), hint);
+	return (error);
 }
 
 static int
@@ -196,79 +298,147 @@ family_of(int fd)
 }
 
 void
-server_map(struct server *server)
+server_map(struct server *server, const struct restart *taken)
 {
 	const struct options *options = &server->options;
-	const struct pending_limits limits = {
-		.workers = options->workers,
-		.per_worker = options->queries_per_worker,
-		.queue = options->queue_size,
-		.preferred = sysconf(_SC_NPROCESSORS_ONLN),
-	};
-	size_t memory = options->cache_memory, slots, at, size;
-	size_t slots_at, health_at, pending_at, cache_at;
-	uint8_t *base;
-	int fd;
+	struct server_shape shape;
 
 	server->workers = options->workers;
-	slots = server->sockets + server->streams + server->workers;
-	if (memory == 0)
-		memory = options->cache_size * ENTRY_BYTES;
-	slots_at = segment_round(sizeof(struct server_header));
-	health_at = slots_at + slots * sizeof(struct slot);
-	pending_at = health_at + segment_round(UPSTREAM_TABLE *
-	    sizeof(struct upstream_health));
-	cache_at = pending_at + pending_size(&limits);
-	size = cache_at + cache_size(options->cache_size, memory);
-	base = segment_map(size, &fd);
-	if (base == NULL)
-		fatal("cannot map %zu bytes of shared memory: %s", size,
-		    strerror(errno));
-	server->header = (void *)base;
-	server->slots = (void *)(base + slots_at);
-	server->health = (void *)(base + health_at);
-	server->pending = (void *)(base + pending_at);
-	server->cache = (void *)(base + cache_at);
-
-	server->header->magic = MAGIC;
-	server->header->size = size;
-	arc4random_buf(server->header->seed, sizeof(server->header->seed));
-	for (at = 0; at < slots; at++)
-		server->slots[at].wake = PENDING_NO_WORKER;
-	if (pending_format(server->pending, &limits) == -1 ||
-	    cache_format(server->cache, options->cache_size, memory) == -1)
-		fatal("cannot make a shared lock: %s", strerror(errno));
+	shape_make(server, &shape);
+	server->kept = take_segment(server, taken, &shape);
+	if (!server->kept)
+		make_segment(server, &shape);
 	upstream_assign(&server->upstreams, options->upstreams.addr,
 	    options->upstreams.count, server->health, UPSTREAM_TABLE, NULL);
 	server->upstreams.timeout_us = options->timeout * 1000;
-	make_pairs(server);
+	server->header->stopping = 0;
+	make_pairs(server, taken);
 }
 
 static void
-make_pairs(struct server *server)
+shape_make(const struct server *server, struct server_shape *shape)
 {
-	int type = SOCK_DGRAM | SOCK_CLOEXEC, fd[2];
+	const struct options *options = &server->options;
+	struct server other = *server;
+
+	memset(shape, 0, sizeof(*shape));
+	shape->sockets = server->sockets;
+	shape->streams = server->streams;
+	shape->limits.workers = options->workers;
+	shape->limits.per_worker = options->queries_per_worker;
+	shape->limits.queue = options->queue_size;
+	shape->limits.preferred = sysconf(_SC_NPROCESSORS_ONLN);
+	shape->cache_size = options->cache_size;
+	shape->cache_memory = options->cache_memory;
+	if (shape->cache_memory == 0)
+		shape->cache_memory = options->cache_size * ENTRY_BYTES;
+	other.shape = *shape;
+	lay_out(&other, NULL);
+	shape->size = (uintptr_t)other.cache +
+	    cache_size(shape->cache_size, shape->cache_memory);
+}
+
+/* Say where the regions are in a segment at base. */
+static void
+lay_out(struct server *server, uint8_t *base)
+{
+	const struct server_shape *shape = &server->shape;
+	uintptr_t at = (uintptr_t)base;
+
+	server->header = (void *)at;
+	at += segment_round(sizeof(struct server_header));
+	server->slots = (void *)at;
+	at += (shape->sockets + shape->streams + shape->limits.workers) *
+	    sizeof(struct slot);
+	server->health = (void *)at;
+	at += segment_round(UPSTREAM_TABLE * sizeof(struct upstream_health));
+	server->pending = (void *)at;
+	at += pending_size(&shape->limits);
+	server->cache = (void *)at;
+}
+
+/* Keep the segment of the image before, if it has our shape. */
+static bool
+take_segment(struct server *server, const struct restart *taken,
+    const struct server_shape *shape)
+{
+	struct server_header *header;
+
+	if (taken == NULL || taken->segment == -1)
+		return (false);
+	header = segment_map_again(taken->segment, shape->size);
+	if (header != NULL && header->magic == MAGIC &&
+	    memcmp(&header->shape, shape, sizeof(*shape)) == 0) {
+		server->segment = taken->segment;
+		server->shape = *shape;
+		lay_out(server, (uint8_t *)header);
+		return (true);
+	}
+	log_warn("the shared memory has another layout now: the cache "
+	    "starts empty");
+	close(taken->segment);
+	return (false);
+}
+
+static void
+make_segment(struct server *server, const struct server_shape *shape)
+{
+	struct server_header *header;
 	unsigned i;
 
+	header = segment_map(shape->size, &server->segment);
+	if (header == NULL)
+		fatal("cannot map %llu bytes of shared memory: %s",
+		    (unsigned long long)shape->size, strerror(errno));
+	server->shape = *shape;
+	lay_out(server, (uint8_t *)header);
+	header->magic = MAGIC;
+	header->shape = *shape;
+	arc4random_buf(header->seed, sizeof(header->seed));
+	for (i = 0; i < shape->sockets + shape->streams +
+	    shape->limits.workers; i++)
+		server->slots[i].wake = PENDING_NO_WORKER;
+	if (pending_format(server->pending, &shape->limits) == -1 ||
+	    cache_format(server->cache, shape->cache_size,
+	    shape->cache_memory) == -1)
+		fatal("cannot make a shared lock: %s", strerror(errno));
+}
+
+/* Mailboxes are as many as workers; they are kept with the segment. */
+static void
+make_pairs(struct server *server, const struct restart *taken)
+{
+	const int *old = NULL;
+	unsigned i;
+
+	if (server->kept && taken->mailboxes == 2 * (server->workers + 1))
+		old = taken->mailbox;
 	server->mailbox = calloc(server->workers, sizeof(*server->mailbox));
 	if (server->mailbox == NULL)
 		fatal("out of memory");
-	for (i = 0; i < server->workers; i++) {
-		if (socketpair(AF_UNIX, type, 0, fd) == -1)
-			fatal("cannot make a mailbox: %s", strerror(errno));
-		server->mailbox[i].owner = fd[0];
-		server->mailbox[i].others = fd[1];
-	}
-	if (socketpair(AF_UNIX, type, 0, fd) == -1)
-		fatal("cannot make a mailbox: %s", strerror(errno));
-	server->stream_mailbox.owner = fd[0];
-	server->stream_mailbox.others = fd[1];
-	set(fd[1], SOL_SOCKET, SO_SNDBUF, RECEIVE_BYTES);
+	for (i = 0; i < server->workers; i++)
+		make_pair(server->mailbox[i].end, old, i);
+	make_pair(server->stream_mailbox.end, old, server->workers);
+	set(server->stream_mailbox.end[MAIL_OTHERS], SOL_SOCKET, SO_SNDBUF,
+	    RECEIVE_BYTES);
 #ifdef SO_SNDBUFFORCE
-	set(fd[1], SOL_SOCKET, SO_SNDBUFFORCE, RECEIVE_BYTES);
+	set(server->stream_mailbox.end[MAIL_OTHERS], SOL_SOCKET, SO_SNDBUFFORCE,
+	    RECEIVE_BYTES);
 #endif
-	if (socketpair(AF_UNIX, type, 0, server->relay) == -1)
-		fatal("cannot make the log's socket: %s", strerror(errno));
+	for (i = 0; old == NULL && taken != NULL && i < taken->mailboxes; i++)
+		close(taken->mailbox[i]);
+	make_pair(server->relay, taken == NULL ? NULL : taken->relay, 0);
+}
+
+/* Fill pair, from the n-th of old or anew. */
+static void
+make_pair(int *pair, const int *old, unsigned n)
+{
+	if (old != NULL)
+		memcpy(pair, old + 2 * (size_t)n, 2 * sizeof(*pair));
+	else if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair) ==
+	    -1)
+		fatal("cannot make a mailbox: %s", strerror(errno));
 }
 
 uint64_t
@@ -317,7 +487,7 @@ void
 server_ring(const struct server *server, uint32_t worker)
 {
 	server_worker_slot(server, worker)->rung = 1;
-	send(server->mailbox[worker].others, "", 1,
+	send(server->mailbox[worker].end[MAIL_OTHERS], "", 1,
 	    MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 

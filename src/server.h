@@ -14,6 +14,7 @@
 #include "options.h"
 #include "pending.h"
 #include "privileges.h"
+#include "restart.h"
 #include "slot.h"
 #include "upstream.h"
 
@@ -32,9 +33,20 @@ struct server_socket {
  * A mailbox.  In a worker's, a byte says, look in the pending table; in the
  * stream's are replies.
  */
+#define MAIL_OWNER	0		/* the end that its process reads */
+#define MAIL_OTHERS	1		/* the end that everyone writes */
 struct server_mailbox {
-	int		 owner;		/* the end that its process reads */
-	int		 others;	/* the end that everyone writes */
+	int		 end[2];
+};
+
+/* All that the layout of the segment depends on. */
+struct server_shape {
+	uint64_t		 size;
+	uint64_t		 cache_size;
+	uint64_t		 cache_memory;
+	uint32_t		 sockets;
+	uint32_t		 streams;
+	struct pending_limits	 limits;
 };
 
 /*
@@ -58,6 +70,9 @@ struct server {
 	int			 relay[2];	/* log lines: master, children */
 
 	/* The segment and its regions. */
+	int			 segment;	/* descriptor, or -1 */
+	bool			 kept;		/* it came from another image */
+	struct server_shape	 shape;
 	struct server_header	*header;
 	struct slot		*slots;		/* by kind, see below */
 	struct upstream_health	*health;	/* UPSTREAM_TABLE of them */
@@ -68,8 +83,8 @@ struct server {
 /* The start of the segment. */
 struct server_header {
 	/* Set before fork. */
-	uint64_t		 magic;
-	uint64_t		 size;
+	uint64_t		 magic;		/* with the layout's version */
+	struct server_shape	 shape;
 	uint64_t		 seed[2];	/* of the keyed hash */
 	/* Atomic. */
 	_Atomic uint32_t	 stopping;	/* no one will come after you */
@@ -77,10 +92,20 @@ struct server_header {
 
 /*
  * Bind every listen address; map the segment and lay out its regions; make
- * the mailboxes.  Each ends the process with a clear line where it fails.
+ * the mailboxes.  What an earlier image handed over is used where it fits;
+ * taken is NULL where there was none.  Each ends the process with a clear
+ * line where it fails.
  */
-void	 server_bind(struct server *server);
-void	 server_map(struct server *server);
+void	 server_bind(struct server *server, const struct restart *taken);
+void	 server_map(struct server *server, const struct restart *taken);
+
+/*
+ * Bind what options would listen on and server does not, into socket (room
+ * for 2 * OPTIONS_ADDRS_MAX), to be handed over.  Returns how many, or -1 if
+ * one can't be bound, which is logged.
+ */
+int	 server_bind_more(const struct server *server,
+	    const struct options *options, int *socket);
 
 /* The keyed hash of a question's key, for the cache and the pending table. */
 uint64_t server_hash(const struct server *server, const uint8_t *key,

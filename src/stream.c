@@ -44,7 +44,10 @@
 
 #define EVENTS		64
 #define IN_MAX		8192	/* no question is as long as that */
-#define OUT_MAX		(136 * 1024)	/* two replies; whole pages */
+#define OUT_REPLIES	100	/* so many may wait to be taken, at most */
+#define OUT_MIN		(136 * 1024)	/* two replies, in whole pages */
+#define SPILL_MAX	(64 << 20)	/* bytes that may, of all clients */
+#define PAGE		4096
 #define SWEEP_MS	100
 #define UNREAD_MS	2000	/* for a client to take what it asked for */
 #define ACCEPTS		64	/* at once; then the others have their turn */
@@ -61,12 +64,12 @@ struct connection {
 	unsigned	 events;	/* that the poller looks for */
 	unsigned	 in_flight;
 	bool		 ended;		/* the client sends no more */
-	bool		 spilled;	/* out has been used */
+	bool		 has_spilled;	/* out has been used */
 	size_t		 in_len;
 	size_t		 out_at;
 	size_t		 out_len;
 	uint8_t		*in;		/* IN_MAX bytes */
-	uint8_t		*out;		/* OUT_MAX bytes */
+	uint8_t		*out;		/* out_max bytes */
 };
 
 /* In front of a reply in the mailbox. */
@@ -89,6 +92,8 @@ struct stream {
 	uint64_t		 now_ms;	/* mono_ms() */
 	uint64_t		 swept_ms;
 	bool			 paused;	/* no descriptor for accept */
+	size_t			 out_max;
+	size_t			 spilled;	/* the sum of all out_len */
 	struct connection	*connection;
 };
 
@@ -100,6 +105,7 @@ static _Alignas(8) uint8_t mail_buf[sizeof(struct envelope) +
 
 static void	stop_soon(int);
 static void	prepare(struct stream *);
+static uint8_t	*reserve(struct stream *);
 static void	turn(struct stream *, const sigset_t *);
 static void	listen_to(struct stream *, unsigned);
 static void	accept_some(struct stream *, unsigned);
@@ -115,6 +121,8 @@ static void	open_mail(struct stream *);
 static void	deliver(struct stream *, struct envelope *, size_t);
 static void	reply(struct stream *, struct connection *, uint8_t *, size_t,
 		    bool);
+static bool	spill(struct stream *, struct connection *, const uint8_t *,
+		    size_t);
 static void	flush(struct stream *, struct connection *);
 static void	settle(struct stream *, struct connection *);
 static void	sweep(struct stream *);
@@ -174,21 +182,19 @@ prepare(struct stream *stream)
 	    .buf = answer_buf, .size = sizeof(answer_buf) };
 	stream->connection = calloc(stream->places,
 	    sizeof(*stream->connection));
-	/* Of this only what clients make us use is ever in memory. */
-	buffers = mmap(NULL, (size_t)stream->places * (IN_MAX + OUT_MAX),
-	    PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	buffers = reserve(stream);
 	stream->poller = poller_new(stream->places +
 	    options->listen.count + 1);
-	if (stream->connection == NULL || buffers == MAP_FAILED ||
+	if (stream->connection == NULL || buffers == NULL ||
 	    stream->poller == NULL ||
-	    poller_add(stream->poller, server->stream_mailbox.owner,
+	    poller_add(stream->poller, server->stream_mailbox.end[MAIL_OWNER],
 	    POLLER_IN, TAG_MAILBOX) == -1)
 		fatal("stream: %s", strerror(errno));
 	for (i = 0; i < stream->places; i++) {
 		stream->connection[i].fd = -1;
 		stream->connection[i].in = buffers;
 		stream->connection[i].out = buffers + IN_MAX;
-		buffers += IN_MAX + OUT_MAX;
+		buffers += IN_MAX + stream->out_max;
 	}
 	for (i = 0; i < options->listen.count; i++) {
 		if (poller_add(stream->poller, server->stream_socket[i],
@@ -197,6 +203,34 @@ prepare(struct stream *stream)
 	}
 	if (stream->answer.slot->wake < server->workers)
 		server_ring(server, stream->answer.slot->wake);
+}
+
+/*
+ * Room for what clients send and don't take.  Of all that is reserved here
+ * only what they make us use is ever in memory; where the system doesn't
+ * promise so much, a client may leave less.
+ */
+static uint8_t *
+reserve(struct stream *stream)
+{
+	size_t replies = stream->server->options.tcp_queries;
+	void *buffers;
+
+	if (replies > OUT_REPLIES)
+		replies = OUT_REPLIES;
+	stream->out_max = replies * (2 + DNS_MESSAGE_MAX) / PAGE * PAGE;
+	for (;;) {
+		if (stream->out_max < OUT_MIN)
+			stream->out_max = OUT_MIN;
+		buffers = mmap(NULL, (size_t)stream->places *
+		    (IN_MAX + stream->out_max), PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (buffers != MAP_FAILED)
+			return (buffers);
+		if (stream->out_max == OUT_MIN)
+			return (NULL);
+		stream->out_max = stream->out_max / 2 / PAGE * PAGE;
+	}
 }
 
 /* Wait once, and do what there is to do. */
@@ -446,7 +480,7 @@ open_mail(struct stream *stream)
 	int i;
 
 	for (i = 0; i < REPLIES; i++) {
-		n = recv(stream->server->stream_mailbox.owner, mail_buf,
+		n = recv(stream->server->stream_mailbox.end[MAIL_OWNER], mail_buf,
 		    sizeof(envelope) + DNS_MESSAGE_MAX, MSG_DONTWAIT);
 		if (n < (ssize_t)sizeof(envelope) + DNS_HEADER_LEN)
 			return;
@@ -501,18 +535,40 @@ reply(struct stream *stream, struct connection *connection, uint8_t *message,
 	}
 	if (n == -1)
 		n = 0;
-	if (len - n > OUT_MAX - connection->out_len) {
+	if (len > (size_t)n && !spill(stream, connection, from + n, len - n)) {
 		metrics_add(stream->metrics, METRIC_DROP_WRITE, 1);
 		drop(stream, connection, METRIC_TCP_CLOSED_UNREAD);
 		return;
 	}
 	metrics_add(stream->metrics, METRIC_REPLIES, 1);
-	connection->touched_ms = stream->now_ms;
-	if (len == (size_t)n)
-		return;
-	memcpy(connection->out + connection->out_len, from + n, len - n);
-	connection->out_len += len - n;
-	connection->spilled = true;
+	if (n > 0)
+		connection->touched_ms = stream->now_ms;
+}
+
+/* Keep bytes for later.  False: there is no room. */
+static bool
+spill(struct stream *stream, struct connection *connection,
+    const uint8_t *from, size_t len)
+{
+	size_t at = connection->out_at;
+
+	if (len > stream->out_max - connection->out_len && at > 0) {
+		memmove(connection->out, connection->out + at,
+		    connection->out_len - at);
+		connection->out_at = 0;
+		connection->out_len -= at;
+		stream->spilled -= at;
+	}
+	if (len > stream->out_max - connection->out_len ||
+	    stream->spilled + len > SPILL_MAX)
+		return (false);
+	if (connection->out_len == 0)
+		connection->touched_ms = stream->now_ms;
+	memcpy(connection->out + connection->out_len, from, len);
+	connection->out_len += len;
+	stream->spilled += len;
+	connection->has_spilled = true;
+	return (true);
 }
 
 /* Write what was kept. */
@@ -533,6 +589,7 @@ flush(struct stream *stream, struct connection *connection)
 	connection->touched_ms = stream->now_ms;
 	connection->out_at += n;
 	if (connection->out_at == connection->out_len) {
+		stream->spilled -= connection->out_len;
 		connection->out_at = connection->out_len = 0;
 		serve(stream, connection);
 	}
@@ -615,8 +672,10 @@ drop(struct stream *stream, struct connection *connection,
 	poller_close(stream->poller, connection->fd);
 	connection->fd = -1;
 	stream->used--;
-	if (connection->spilled)
-		madvise(connection->in, IN_MAX + OUT_MAX, MADV_DONTNEED);
+	stream->spilled -= connection->out_len;
+	if (connection->has_spilled)
+		madvise(connection->in, IN_MAX + stream->out_max,
+		    MADV_DONTNEED);
 }
 
 int
@@ -634,7 +693,7 @@ stream_hand_reply(const struct server *server,
 	};
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
 
-	if (sendmsg(server->stream_mailbox.others, &msg,
+	if (sendmsg(server->stream_mailbox.end[MAIL_OTHERS], &msg,
 	    MSG_DONTWAIT | MSG_NOSIGNAL) == -1)
 		return (-1);
 	return (0);

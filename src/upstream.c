@@ -110,10 +110,11 @@ upstream_assign(struct upstreams *upstreams, const struct addr *addr,
 				upstreams->health[i] = &table[at];
 		}
 	}
+	/* A place that was never used first: others may still be looked at. */
 	for (i = 0, at = 0; i < count; i++) {
-		for (; upstreams->health[i] == NULL && at < max; at++) {
-			health = &table[at];
-			taken = false;
+		for (; upstreams->health[i] == NULL && at < 2 * max; at++) {
+			health = &table[at % max];
+			taken = at < max && health->addr.family != AF_UNSPEC;
 			for (k = 0; k < count; k++)
 				taken |= upstreams->health[k] == health;
 			for (k = 0; used != NULL && k < used->count; k++)

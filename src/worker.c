@@ -86,6 +86,8 @@ static size_t	pack_failure(struct worker *, const struct place *);
 static void	end(struct worker *, struct place *, size_t, bool);
 static void	leave(struct worker *, struct place *);
 static bool	reply_all(struct worker *, struct place *, size_t);
+static bool	reply_one(struct worker *, const struct place *,
+		    const struct pending_waiter *, size_t);
 static size_t	reply_to(const struct worker *, const struct place *,
 		    const struct pending_waiter *, size_t, uint8_t **);
 static bool	send_reply(struct worker *, const struct pending_waiter *,
@@ -150,7 +152,7 @@ prepare(struct worker *worker)
 	streams = calloc(worker->places, UPSTREAM_STREAM_MAX);
 	if (worker->poller == NULL || worker->place == NULL ||
 	    streams == NULL || poller_add(worker->poller,
-	    worker->server->mailbox[worker->number].owner, POLLER_IN,
+	    worker->server->mailbox[worker->number].end[MAIL_OWNER], POLLER_IN,
 	    TAG_MAILBOX) == -1)
 		fatal("worker %u: %s", worker->number, strerror(errno));
 	for (i = 0; i < worker->places; i++)
@@ -179,7 +181,7 @@ turn(struct worker *worker, const sigset_t *mask)
 	for (k = 0; k < n; k++) {
 		if (event[k].tag == TAG_MAILBOX) {
 			worker->slot->rung = 0;
-			recv(worker->server->mailbox[worker->number].owner,
+			recv(worker->server->mailbox[worker->number].end[MAIL_OWNER],
 			    &byte, 1, MSG_DONTWAIT);
 			worker->look = true;
 			continue;
@@ -399,15 +401,25 @@ condemn(struct worker *worker, struct place *place)
 	end(worker, place, len, true);
 }
 
+/*
+ * Too late for an answer: by UDP the client has asked again or gone.  By TCP
+ * it waits for what it asked, and is told.
+ */
 static void
 drop_all(struct worker *worker, struct place *place, enum metric reason)
 {
 	struct pending *pending = worker->server->pending;
-	uint32_t waiter = 0;
+	size_t len = pack_failure(worker, place);
+	const struct pending_waiter *waiter;
+	uint32_t at = 0;
 
-	while ((waiter = pending_next(pending, place->index, waiter)) != 0) {
-		metrics_add(worker->metrics, reason, 1);
-		pending_mark(pending, waiter);
+	while ((at = pending_next(pending, place->index, at)) != 0) {
+		waiter = pending_waiter(pending, at);
+		if (!is_stream(worker, waiter))
+			metrics_add(worker->metrics, reason, 1);
+		else if (!reply_one(worker, place, waiter, len))
+			break;
+		pending_mark(pending, at);
 	}
 	place->ended = true;	/* look_after() frees it */
 }
@@ -470,19 +482,25 @@ static bool
 reply_all(struct worker *worker, struct place *place, size_t len)
 {
 	struct pending *pending = worker->server->pending;
-	const struct pending_waiter *waiter;
 	uint32_t at = 0;
-	uint8_t *reply;
-	size_t reply_len;
 
 	while ((at = pending_next(pending, place->index, at)) != 0) {
-		waiter = pending_waiter(pending, at);
-		reply_len = reply_to(worker, place, waiter, len, &reply);
-		if (!send_reply(worker, waiter, reply, reply_len))
+		if (!reply_one(worker, place, pending_waiter(pending, at),
+		    len))
 			return (false);
 		pending_mark(pending, at);
 	}
 	return (true);
+}
+
+static bool
+reply_one(struct worker *worker, const struct place *place,
+    const struct pending_waiter *waiter, size_t len)
+{
+	uint8_t *reply;
+
+	len = reply_to(worker, place, waiter, len, &reply);
+	return (send_reply(worker, waiter, reply, len));
 }
 
 /* Make one waiter's reply out of value.  Returns its length. */

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: ISC */
+/* Copyright (c) 2026 The PicoDNS authors */
+
+/*
+ * Restart in place: the master becomes the program anew under the same pid,
+ * so that a new configuration and a new binary are picked up while the
+ * sockets stay bound, the segment stays filled and the children serve on.
+ *
+ * What is handed over goes by one environment variable, as numbers: which
+ * descriptors are what, and the children's pids.  It is not read from the
+ * segment, since children can write there and the master may be root.
+ */
+
+#include <sys/wait.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "mono.h"
+#include "restart.h"
+
+#define VARIABLE	"DNSD_RESTART"
+#define FORM		1	/* of the variable */
+#define CHECK_MS	5000	/* for -n to have its say */
+#define LINE_BYTES	512
+
+static char		 program[4096];
+
+static void	run_check(int, int, char *const *)
+		    __attribute__((__noreturn__));
+static int	read_line(int, char *, size_t);
+static void	keep_open(const struct restart *, bool);
+static void	keep(int, bool);
+static char	*encode(const struct restart *);
+static bool	decode(struct restart *, const char *);
+static bool	decode_list(const char **, unsigned *, int **);
+static bool	decode_int(const char **, int *);
+
+void
+restart_remember(const char *argv0)
+{
+	ssize_t n;
+
+	n = readlink("/proc/self/exe", program, sizeof(program) - 1);
+	if (n > 0)
+		program[n] = '\0';
+	else if (realpath(argv0, program) == NULL)
+		strlcpy(program, argv0, sizeof(program));
+}
+
+int
+restart_check(int argc, char *const *argv)
+{
+	char line[LINE_BYTES];
+	int fd[2], status;
+	pid_t pid;
+
+	if (pipe2(fd, O_CLOEXEC) == -1 || (pid = fork()) == -1) {
+		log_error("cannot check the configuration: %s",
+		    strerror(errno));
+		return (-1);
+	}
+	if (pid == 0)
+		run_check(fd[1], argc, argv);
+	close(fd[1]);
+	if (read_line(fd[0], line, sizeof(line)) == -1)
+		kill(pid, SIGKILL);
+	close(fd[0]);
+	if (waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+	    WEXITSTATUS(status) == 0)
+		return (0);
+	log_error("%s; the old configuration goes on", line[0] != '\0' ?
+	    line : "dnsd -n fails without a word");
+	return (-1);
+}
+
+/* In a child: dnsd -n with the same arguments, its errors to fd. */
+static void
+run_check(int fd, int argc, char *const *argv)
+{
+	const char **args = calloc(argc + 2, sizeof(*args));
+	sigset_t none;
+	int i, null;
+
+	null = open("/dev/null", O_RDWR);
+	if (args == NULL || null == -1)
+		_exit(1);
+	dup2(null, STDIN_FILENO);
+	dup2(null, STDOUT_FILENO);
+	dup2(fd, STDERR_FILENO);
+	for (i = 0; i < argc; i++)
+		args[i] = argv[i];
+	args[argc] = "-n";
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	execv(program, (char *const *)(uintptr_t)args);
+	dprintf(fd, "cannot run %s: %s\n", program, strerror(errno));
+	_exit(1);
+}
+
+/* Read the first line up to the end of all.  -1: it takes too long. */
+static int
+read_line(int fd, char *line, size_t size)
+{
+	uint64_t end_ms = mono_ms() + CHECK_MS, now_ms;
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	char rest[LINE_BYTES];
+	size_t len = 0;
+	ssize_t n = 1;
+
+	line[0] = '\0';
+	while (n > 0) {
+		now_ms = mono_ms();
+		if (now_ms >= end_ms || poll(&pfd, 1, end_ms - now_ms) <= 0)
+			return (-1);
+		if (len < size - 1) {
+			n = read(fd, line + len, size - 1 - len);
+			len += n > 0 ? n : 0;
+			line[len] = '\0';
+		} else
+			n = read(fd, rest, sizeof(rest));
+	}
+	line[strcspn(line, "\n")] = '\0';
+	return (0);
+}
+
+void
+restart_exec(struct restart *restart, char *const *argv)
+{
+	char *value = encode(restart);
+	int error;
+
+	if (value == NULL || setenv(VARIABLE, value, 1) == -1) {
+		free(value);
+		errno = ENOMEM;
+		return;
+	}
+	keep_open(restart, true);
+	execv(program, argv);
+	error = errno;
+	keep_open(restart, false);
+	unsetenv(VARIABLE);
+	free(value);
+	errno = error;
+}
+
+/* Shall the descriptors live through an exec? */
+static void
+keep_open(const struct restart *restart, bool open)
+{
+	unsigned i;
+
+	keep(restart->segment, open);
+	keep(restart->relay[0], open);
+	keep(restart->relay[1], open);
+	for (i = 0; i < restart->sockets; i++)
+		keep(restart->socket[i], open);
+	for (i = 0; i < restart->mailboxes; i++)
+		keep(restart->mailbox[i], open);
+}
+
+static void
+keep(int fd, bool open)
+{
+	if (fd != -1)
+		fcntl(fd, F_SETFD, open ? 0 : FD_CLOEXEC);
+}
+
+/* "1 faults_s segment relay relay n socket ... n mailbox ... n pid ..." */
+static char *
+encode(const struct restart *restart)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *to;
+	unsigned i;
+
+	if ((to = open_memstream(&text, &size)) == NULL)
+		return (NULL);
+	fprintf(to, "%d %d %d %d %d %u", FORM, restart->faults_s,
+	    restart->segment, restart->relay[0], restart->relay[1],
+	    restart->sockets);
+	for (i = 0; i < restart->sockets; i++)
+		fprintf(to, " %d", restart->socket[i]);
+	fprintf(to, " %u", restart->mailboxes);
+	for (i = 0; i < restart->mailboxes; i++)
+		fprintf(to, " %d", restart->mailbox[i]);
+	fprintf(to, " %u", restart->pids);
+	for (i = 0; i < restart->pids; i++)
+		fprintf(to, " %ld", (long)restart->pid[i]);
+	if (fclose(to) != 0)
+		return (NULL);
+	return (text);
+}
+
+bool
+restart_take(struct restart *restart)
+{
+	const char *value = getenv(VARIABLE);
+	bool taken;
+
+	memset(restart, 0, sizeof(*restart));
+	if (value == NULL)
+		return (false);
+	taken = decode(restart, value);
+	unsetenv(VARIABLE);
+	if (!taken)
+		return (false);
+	keep_open(restart, false);
+	return (true);
+}
+
+static bool
+decode(struct restart *restart, const char *text)
+{
+	int version;
+
+	_Static_assert(sizeof(pid_t) == sizeof(int), "a list of pids is ints");
+	return (decode_int(&text, &version) && version == FORM &&
+	    decode_int(&text, &restart->faults_s) &&
+	    decode_int(&text, &restart->segment) &&
+	    decode_int(&text, &restart->relay[0]) &&
+	    decode_int(&text, &restart->relay[1]) &&
+	    decode_list(&text, &restart->sockets, &restart->socket) &&
+	    decode_list(&text, &restart->mailboxes, &restart->mailbox) &&
+	    decode_list(&text, &restart->pids, &restart->pid));
+}
+
+static bool
+decode_list(const char **text, unsigned *count, int **list)
+{
+	int n, i;
+
+	if (!decode_int(text, &n) || n < 0 ||
+	    (*list = calloc(n + 1, sizeof(**list))) == NULL)
+		return (false);
+	for (i = 0; i < n; i++) {
+		if (!decode_int(text, &(*list)[i]))
+			return (false);
+	}
+	*count = n;
+	return (true);
+}
+
+static bool
+decode_int(const char **text, int *number)
+{
+	char *end;
+
+	*number = strtol(*text, &end, 10);
+	if (end == *text)
+		return (false);
+	*text = end;
+	return (true);
+}
