@@ -42,6 +42,7 @@
 #include <string.h>
 
 #include "cache.h"
+#include "fault.h"
 #include "segment.h"
 
 #define SHARD_ENTRIES	1024		/* a shard has as many, or more */
@@ -220,6 +221,7 @@ lock_shard(struct cache *cache, uint64_t hash)
 	case SEGMENT_BUSY:
 		return (NULL);
 	case SEGMENT_BROKEN:
+		FAULT("cache.rebuild");
 		empty_locked(cache, shard);
 		segment_rebuilt(&shard->lock);
 		break;
@@ -276,6 +278,7 @@ cache_lookup(struct cache *cache, uint64_t hash, const uint8_t *key,
 	if (result == CACHE_HIT && shard->newest != index) {
 		segment_dirty(&shard->lock);
 		lru_unlink_locked(entries_of(cache, shard), shard, index);
+		FAULT("cache.touch");
 		lru_push_locked(entries_of(cache, shard), shard, index);
 		segment_clean(&shard->lock);
 	}
@@ -306,6 +309,7 @@ cache_store(struct cache *cache, uint64_t hash, const uint8_t *key,
 		remove_locked(cache, shard, index);
 	if (!make_room_locked(cache, shard, blocks))
 		empty_locked(cache, shard);
+	FAULT("cache.room");
 	index = entry_take_locked(cache, shard);
 	entry = &entries_of(cache, shard)[index];
 	entry->expiry_ms = expiry_ms;
@@ -317,6 +321,7 @@ cache_store(struct cache *cache, uint64_t hash, const uint8_t *key,
 	bucket = &buckets_of(shard)[tag & (cache->buckets - 1)];
 	entry->chain = *bucket;
 	*bucket = index;
+	FAULT("cache.linked");
 	lru_push_locked(entries_of(cache, shard), shard, index);
 	shard->used++;
 	segment_clean(&shard->lock);

@@ -40,7 +40,7 @@
 #define REPEAT_MS		50	/* SIGTERM, till a child is gone */
 #define LISTENER_END_MS		1000	/* so long it may take to end */
 #define SPARE_END_MS		1000	/* beyond timeout, for the others */
-#define FAULTS			4	/* within FAULTS_MS: start anew */
+#define OFTEN			4	/* within FAULTS_MS: start anew */
 #define FAULTS_MS		60000
 #define REPORT_MS		10000	/* faults are told so often at most */
 
@@ -63,7 +63,7 @@ static unsigned		 total;
 static pid_t		*strangers;	/* of the image before, without slot */
 static unsigned		 strangers_len;
 static uint64_t		 strangers_ms;	/* since when they are to end */
-static uint64_t		 faults_ms[FAULTS];	/* the last ones, in a ring */
+static uint64_t		 faults_ms[OFTEN];	/* the last ones, in a ring */
 static unsigned		 faults;
 static unsigned		 unreported;	/* faults, since the last report */
 static uint64_t		 reported_ms;
@@ -216,7 +216,7 @@ bury_faulted(unsigned index, int status, uint64_t now_ms)
 	struct child *child = &children[index];
 
 	server->slots[index].faulted = 1;
-	faults_ms[faults++ % FAULTS] = now_ms;
+	faults_ms[faults++ % OFTEN] = now_ms;
 	if (child->pause_ms == 0 || now_ms > child->started_ms + HEALTHY_MS)
 		child->pause_ms = BACKOFF_FIRST_MS;
 	else if (child->pause_ms < BACKOFF_MAX_MS / 2)
@@ -447,8 +447,8 @@ press_strangers(uint64_t now_ms)
 bool
 children_fault_often(uint64_t now_ms)
 {
-	return (faults >= FAULTS &&
-	    now_ms < faults_ms[faults % FAULTS] + FAULTS_MS);
+	return (faults >= OFTEN &&
+	    now_ms < faults_ms[faults % OFTEN] + FAULTS_MS);
 }
 
 void

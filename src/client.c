@@ -10,6 +10,7 @@
 #include "answer.h"
 #include "client.h"
 #include "dns.h"
+#include "fault.h"
 #include "mono.h"
 
 #define REFUSALS	10	/* a second to one network */
@@ -120,6 +121,7 @@ hand_over(struct client *client, const struct dns_query *query,
 	result = pending_join(client->server->pending, hash, key, key_len,
 	    waiter, mono_ms(), wake);
 	if (*wake != PENDING_NO_WORKER) {
+		FAULT("client.wake");
 		server_ring(client->server, *wake);
 		*wake = PENDING_NO_WORKER;
 	}

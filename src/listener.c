@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "client.h"
+#include "fault.h"
 #include "listener.h"
 #include "mono.h"
 #include "server.h"
@@ -151,6 +152,7 @@ serve(struct listener *listener, int count)
 	struct msghdr *in, *out;
 	int i, replies = 0;
 
+	FAULT("listener.batch");
 	client->now_ms = mono_boot_ms();
 	metrics_add(listener->metrics, METRIC_QUERIES, count);
 	for (i = 0; i < count; i++) {

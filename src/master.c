@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "children.h"
+#include "fault.h"
 #include "log.h"
 #include "master.h"
 #include "mono.h"
@@ -82,6 +83,7 @@ master_run(const struct options *options, int argc, char **argv)
 	if (error != NULL)
 		fatal("user %s, chroot %s: %s", options->user,
 		    options->chroot, error);
+	fault_init();
 	open_pidfile();
 	server_bind(&server, again ? &restart : NULL);
 	server_map(&server, again ? &restart : NULL);

@@ -41,6 +41,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fault.h"
 #include "pending.h"
 #include "segment.h"
 
@@ -256,6 +257,7 @@ lock_table(struct pending *pending)
 	case SEGMENT_BUSY:
 		return (-1);
 	case SEGMENT_BROKEN:
+		FAULT("pending.rebuild");
 		rebuild_locked(pending);
 		segment_rebuilt(&pending->lock);
 		break;
@@ -416,6 +418,7 @@ begin_locked(struct pending *pending, uint64_t hash, const uint8_t *key,
 	entry->word += (uint64_t)1 << 32;
 	node_use_locked(pending, node, index, waiter);
 	entry->word = word_make(entry->word, state, worker);
+	FAULT("pending.published");
 	place_locked(pending, index);
 	segment_clean(&pending->lock);
 	return (state == GIVEN ? PENDING_GIVEN : PENDING_QUEUED);
@@ -539,6 +542,7 @@ take_locked(struct pending *pending, uint32_t index, uint32_t worker,
 	list_remove(pending, list_of(pending, entry), index);
 	entry->listed_ms = now_ms;
 	entry->word = word_make(entry->word, ASKING, worker);
+	FAULT("pending.taken");
 	list_insert(pending, &pending->asking, index);
 }
 
@@ -603,6 +607,7 @@ pending_finish(struct pending *pending, uint32_t worker, uint32_t index)
 		result = 0;
 		segment_dirty(&pending->lock);
 		entry->word = word_make(entry->word, FREE, 0);
+		FAULT("pending.freed");
 		worker_at(pending, worker)->load--;
 		free_locked(pending, index);
 		segment_clean(&pending->lock);

@@ -36,6 +36,7 @@
 
 #include "client.h"
 #include "dns.h"
+#include "fault.h"
 #include "log.h"
 #include "mono.h"
 #include "poller.h"
@@ -484,6 +485,7 @@ open_mail(struct stream *stream)
 		    sizeof(envelope) + DNS_MESSAGE_MAX, MSG_DONTWAIT);
 		if (n < (ssize_t)sizeof(envelope) + DNS_HEADER_LEN)
 			return;
+		FAULT("stream.mail");
 		memcpy(&envelope, mail_buf, sizeof(envelope));
 		deliver(stream, &envelope, n - sizeof(envelope));
 	}

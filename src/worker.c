@@ -25,6 +25,7 @@
 #include "answer.h"
 #include "cache.h"
 #include "dns.h"
+#include "fault.h"
 #include "log.h"
 #include "mono.h"
 #include "server.h"
@@ -117,6 +118,7 @@ worker_run(const struct server *server, unsigned number)
 	prepare(&worker);
 	while (pending_worker_start(server->pending, number) == -1)
 		continue;	/* each try waits a little */
+	FAULT("worker.started");
 	worker.look = true;
 	take(&worker);
 	worker.blamed = slot->faulted = 0;
@@ -338,6 +340,7 @@ answered(struct worker *worker, struct place *place)
 	struct dns_reply reply;
 	size_t len;
 
+	FAULT("worker.answered");
 	len = answer_pack(value.bytes, exchange->reply, exchange->reply_len, now_ms,
 	    &reply);
 	memcpy(key, exchange->key, exchange->key_len);
@@ -488,6 +491,7 @@ reply_all(struct worker *worker, struct place *place, size_t len)
 		if (!reply_one(worker, place, pending_waiter(pending, at),
 		    len))
 			return (false);
+		FAULT("worker.replied");
 		pending_mark(pending, at);
 	}
 	return (true);
