@@ -60,7 +60,8 @@ struct cache_entry {
 	uint32_t		 older;
 	uint32_t		 block;		/* the first */
 	uint32_t		 value_len;
-	uint32_t		 key_len;
+	uint16_t		 key_len;
+	uint16_t		 sum;		/* of key, value and expiry */
 };
 
 struct cache_block {
@@ -132,6 +133,13 @@ static uint32_t		 write_locked(const struct cache *,
 			    struct cache_shard *, const uint8_t *, size_t,
 			    const uint8_t *, size_t);
 static uint32_t		 blocks_for(size_t);
+static bool		 sums_hold(const struct cache *,
+			    const struct cache_shard *);
+static uint16_t		 sum_of(const struct cache *,
+			    const struct cache_shard *,
+			    const struct cache_entry *);
+static int		 check_shard(const struct cache *,
+			    const struct cache_shard *);
 
 size_t
 cache_size(uint32_t entries, size_t memory)
@@ -148,12 +156,75 @@ cache_format(struct cache *cache, uint32_t entries, size_t memory)
 {
 	uint32_t i;
 
+	memset(cache, 0, sizeof(*cache));
 	geometry(cache, entries, memory);
 	for (i = 0; i < cache->shards; i++) {
 		if (segment_lock_init(&shard_of(cache, i)->lock) == -1)
 			return (-1);
 	}
 	return (0);
+}
+
+int
+cache_adopt(struct cache *cache, uint32_t entries, size_t memory)
+{
+	struct cache expected;
+	struct cache_shard *shard;
+	bool whole;
+	uint32_t i;
+
+	memset(&expected, 0, sizeof(expected));
+	geometry(&expected, entries, memory);
+	if (memcmp(&expected, cache, sizeof(expected)) != 0)
+		return (-1);
+	for (i = 0; i < cache->shards; i++) {
+		shard = shard_of(cache, i);
+		whole = shard->lock.dirty == 0 && check_shard(cache, shard) ==
+		    0 && sums_hold(cache, shard);
+		memset(&shard->lock, 0, sizeof(shard->lock));
+		if (segment_lock_init(&shard->lock) == -1)
+			return (-1);
+		if (!whole)
+			mend_locked(cache, shard);
+	}
+	return (0);
+}
+
+/* Is every entry what was stored? */
+static bool
+sums_hold(const struct cache *cache, const struct cache_shard *shard)
+{
+	const struct cache_entry *entries = entries_of(cache, shard);
+	uint32_t index;
+
+	for (index = shard->newest; index != 0; index = entries[index].older) {
+		if (entries[index].sum != sum_of(cache, shard,
+		    &entries[index]))
+			return (false);
+	}
+	return (true);
+}
+
+/*
+ * Fletcher's sum over the blocks of an entry, folded: for damage, not for
+ * enemies.
+ */
+static uint16_t
+sum_of(const struct cache *cache, const struct cache_shard *shard,
+    const struct cache_entry *entry)
+{
+	const struct cache_block *blocks = blocks_of(cache, shard);
+	size_t left = (size_t)entry->key_len + entry->value_len, n, i;
+	uint32_t block = entry->block, a = entry->expiry_ms, b = 1;
+
+	for (; left > 0; left -= n, block = blocks[block].next) {
+		n = left < BLOCK_DATA ? left : BLOCK_DATA;
+		for (i = 0; i < n; i++) {
+			a += blocks[block].data[i];
+			b += a;
+		}
+	}
+	return ((a ^ a >> 16) + 31 * (b ^ b >> 16));
 }
 
 static void
@@ -318,6 +389,7 @@ cache_store(struct cache *cache, uint64_t hash, const uint8_t *key,
 	entry->value_len = value_len;
 	entry->block = write_locked(cache, shard, key, key_len, value,
 	    value_len);
+	entry->sum = sum_of(cache, shard, entry);
 	bucket = &buckets_of(shard)[tag & (cache->buckets - 1)];
 	entry->chain = *bucket;
 	*bucket = index;
@@ -562,6 +634,11 @@ check_shard(const struct cache *cache, const struct cache_shard *shard)
 	    newer = index, index = entries[index].older) {
 		if (index > shard->entries_fresh || seen[index]++ != 0 ||
 		    entries[index].newer != newer) {
+			rule = 2;
+			break;
+		}
+		if (entries[index].key_len > KEY_MAX ||
+		    entries[index].value_len > CACHE_VALUE_MAX) {
 			rule = 2;
 			break;
 		}

@@ -38,6 +38,14 @@ size_t	 cache_size(uint32_t entries, size_t memory);
 int	 cache_format(struct cache *cache, uint32_t entries, size_t memory);
 
 /*
+ * Take over the memory of a cache that other processes, all dead now, have
+ * used: formatted for the same arguments.  Each shard and each entry in it is
+ * checked; a shard that is not whole is emptied.  Returns 0, or -1 if it is
+ * no such cache.
+ */
+int	 cache_adopt(struct cache *cache, uint32_t entries, size_t memory);
+
+/*
  * Look a key up.  hash is the caller's keyed hash of it.  A hit becomes the
  * most recently used entry of its shard.  At most size bytes of the value are
  * copied to buf; *len gets the whole length.  now and the expiry given to

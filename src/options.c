@@ -114,6 +114,9 @@ static const struct option table[] = {
 	    "empty directory that root's children live in" },
 	{ "pidfile", ANYWHERE, TEXT, AT(pidfile), "", 0, 0,
 	    "default " DNSD_RUNDIR "/dnsd.pid, none in the foreground" },
+	{ "segment-file", ANYWHERE, TEXT, AT(segment_file), "", 0, 0,
+	    "keeps the cache; default " DNSD_RUNDIR "/dnsd.cache, none in the "
+	    "foreground" },
 	{ "user", ANYWHERE, TEXT, AT(user), DNSD_USER, 0, 0,
 	    "user that root's children become" },
 	{ "config", HERE, TEXT, AT(config), DNSD_CONFIG, 0, 0,
@@ -195,6 +198,9 @@ options_read(struct options *options, int argc, char *const *argv,
 	if (options->pidfile[0] == '\0' && !options->foreground)
 		strlcpy(options->pidfile, DNSD_RUNDIR "/dnsd.pid",
 		    sizeof(options->pidfile));
+	if (options->segment_file[0] == '\0' && !options->foreground)
+		strlcpy(options->segment_file, DNSD_RUNDIR "/dnsd.cache",
+		    sizeof(options->segment_file));
 	return (check_whole(options, error));
 }
 

@@ -49,6 +49,7 @@ struct options {
 	uint64_t		 tcp_queries;		/* waiting, a connection */
 	char			 chroot[OPTIONS_TEXT_MAX];
 	char			 pidfile[OPTIONS_TEXT_MAX];
+	char			 segment_file[OPTIONS_TEXT_MAX];
 	char			 user[OPTIONS_TEXT_MAX];
 
 	bool			 foreground;

@@ -20,19 +20,23 @@
  * lock is held across a system call, and never two at once.
  */
 
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "segment.h"
 
+#define LOCK_TRIES	50		/* of 10 ms, for a file */
 #define WAIT_NS		5000000		/* a holder needs microseconds */
 
 static int	backing(size_t);
+static int	lock_file(int);
 static void	*map(int, size_t);
 static int	take_within(pthread_mutex_t *);
 
@@ -48,6 +52,61 @@ segment_map(size_t size, int *fd)
 	if (base == NULL && *fd != -1)
 		close(*fd);
 	return (base);
+}
+
+int
+segment_open(const char *path, size_t size, int old, const char **error)
+{
+	struct stat st, st_old;
+	int fd;
+
+	if (old != -1 && fstat(old, &st_old) == 0 && lstat(path, &st) == 0 &&
+	    st.st_dev == st_old.st_dev && st.st_ino == st_old.st_ino)
+		unlink(path);
+	fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK |
+	    O_CLOEXEC, 0600);
+	if (fd == -1) {
+		*error = errno == ELOOP ? "it is a symbolic link" :
+		    strerror(errno);
+		return (-1);
+	}
+	*error = NULL;
+	if (fstat(fd, &st) == -1)
+		*error = strerror(errno);
+	else if (!S_ISREG(st.st_mode) || st.st_nlink != 1)
+		*error = "it is not a plain file with one name";
+	else if (st.st_uid != geteuid() || st.st_mode & 077)
+		*error = "it is not ours alone (owner, mode)";
+	else if (lock_file(fd) == -1)
+		*error = "another dnsd uses it";
+	else if ((size_t)st.st_size != size && (ftruncate(fd, 0) == -1 ||
+	    (errno = posix_fallocate(fd, 0, size)) != 0)) {
+		*error = strerror(errno);
+		if (ftruncate(fd, 0) == -1)
+			*error = "it can't be written";
+	}
+	if (*error == NULL)
+		return (fd);
+	close(fd);
+	return (-1);
+}
+
+/*
+ * The children of a daemon that died hold the lock as long as they live,
+ * which isn't long.
+ */
+static int
+lock_file(int fd)
+{
+	static const struct timespec pause = { .tv_nsec = 10000000 };
+	int i;
+
+	for (i = 0; i < LOCK_TRIES; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return (0);
+		nanosleep(&pause, NULL);
+	}
+	return (-1);
 }
 
 void *

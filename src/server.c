@@ -43,7 +43,12 @@ static void	shape_make(const struct server *, struct server_shape *);
 static void	lay_out(struct server *, uint8_t *);
 static bool	take_segment(struct server *, const struct restart *,
 		    const struct server_shape *);
-static void	make_segment(struct server *, const struct server_shape *);
+static void	make_segment(struct server *, const struct restart *,
+		    const struct server_shape *);
+static uint8_t	*map_file(struct server *, int);
+static bool	warm_start(struct server *, uint8_t *);
+static void	format(struct server *);
+static void	read_boot(char [BOOT_LEN]);
 static void	make_pairs(struct server *, const struct restart *);
 static void	make_pair(int *, const int *, unsigned);
 
@@ -307,7 +312,7 @@ server_map(struct server *server, const struct restart *taken)
 	shape_make(server, &shape);
 	server->kept = take_segment(server, taken, &shape);
 	if (!server->kept)
-		make_segment(server, &shape);
+		make_segment(server, taken, &shape);
 	upstream_assign(&server->upstreams, options->upstreams.addr,
 	    options->upstreams.count, server->health, UPSTREAM_TABLE, NULL);
 	server->upstreams.timeout_us = options->timeout * 1000;
@@ -376,32 +381,120 @@ take_segment(struct server *server, const struct restart *taken,
 	}
 	log_warn("the shared memory has another layout now: the cache "
 	    "starts empty");
-	close(taken->segment);
 	return (false);
 }
 
+/* Map the segment-file, or memory without a name, and fill in the rest. */
 static void
-make_segment(struct server *server, const struct server_shape *shape)
+make_segment(struct server *server, const struct restart *taken,
+    const struct server_shape *shape)
 {
-	struct server_header *header;
-	unsigned i;
+	uint8_t *base = NULL;
 
-	header = segment_map(shape->size, &server->segment);
-	if (header == NULL)
+	server->shape = *shape;
+	if (server->options.segment_file[0] != '\0' &&
+	    strcmp(server->options.segment_file, "none") != 0)
+		base = map_file(server, taken == NULL ? -1 : taken->segment);
+	if (taken != NULL && taken->segment != -1)
+		close(taken->segment);
+	if (base != NULL && warm_start(server, base))
+		return;
+	if (base != NULL)
+		memset(base, 0, shape->size);
+	else
+		base = segment_map(shape->size, &server->segment);
+	if (base == NULL)
 		fatal("cannot map %llu bytes of shared memory: %s",
 		    (unsigned long long)shape->size, strerror(errno));
-	server->shape = *shape;
-	lay_out(server, (uint8_t *)header);
-	header->magic = MAGIC;
-	header->shape = *shape;
-	arc4random_buf(header->seed, sizeof(header->seed));
+	lay_out(server, base);
+	server->header->shape = *shape;
+	arc4random_buf(server->header->seed, sizeof(server->header->seed));
+	read_boot(server->header->boot);
+	format(server);
+	if (cache_format(server->cache, shape->cache_size,
+	    shape->cache_memory) == -1)
+		fatal("cannot make a shared lock: %s", strerror(errno));
+	server->header->magic = MAGIC;
+}
+
+/* What is between the header and the cache, for processes yet to come. */
+static void
+format(struct server *server)
+{
+	const struct server_shape *shape = &server->shape;
+	unsigned i;
+
+	memset(server->slots, 0, (uintptr_t)server->cache -
+	    (uintptr_t)server->slots);
 	for (i = 0; i < shape->sockets + shape->streams +
 	    shape->limits.workers; i++)
 		server->slots[i].wake = PENDING_NO_WORKER;
-	if (pending_format(server->pending, &shape->limits) == -1 ||
-	    cache_format(server->cache, shape->cache_size,
-	    shape->cache_memory) == -1)
+	if (pending_format(server->pending, &shape->limits) == -1)
 		fatal("cannot make a shared lock: %s", strerror(errno));
+}
+
+static uint8_t *
+map_file(struct server *server, int old)
+{
+	const char *path = server->options.segment_file, *error;
+	uint8_t *base;
+
+	server->segment = segment_open(path, server->shape.size, old, &error);
+	if (server->segment == -1) {
+		log_warn("segment-file %s: %s; the cache is not kept", path,
+		    error);
+		return (NULL);
+	}
+	base = segment_map_again(server->segment, server->shape.size);
+	if (base == NULL)
+		close(server->segment);
+	return (base);
+}
+
+/*
+ * Take over what an earlier daemon left in the segment-file: the cache alone,
+ * if it is of this layout and of this start of the machine, since its times
+ * are.
+ */
+static bool
+warm_start(struct server *server, uint8_t *base)
+{
+	struct cache_stats stats;
+	char boot[BOOT_LEN];
+
+	lay_out(server, base);
+	if (server->header->magic == 0)
+		return (false);		/* new */
+	read_boot(boot);
+	if (server->header->magic == MAGIC && memcmp(&server->header->shape,
+	    &server->shape, sizeof(server->shape)) == 0 &&
+	    memcmp(server->header->boot, boot, sizeof(boot)) == 0 &&
+	    cache_adopt(server->cache, server->shape.cache_size,
+	    server->shape.cache_memory) == 0) {
+		format(server);
+		cache_count(server->cache, &stats);
+		log_info("segment-file %s: %llu answers are kept",
+		    server->options.segment_file,
+		    (unsigned long long)stats.entries);
+		return (true);
+	}
+	log_warn("segment-file %s: of another layout or machine start, or "
+	    "damaged; the cache starts empty", server->options.segment_file);
+	return (false);
+}
+
+/* What tells this start of the machine from others; zeroes if nothing does. */
+static void
+read_boot(char boot[BOOT_LEN])
+{
+	FILE *from;
+
+	memset(boot, 0, BOOT_LEN);
+	if ((from = fopen("/proc/sys/kernel/random/boot_id", "re")) == NULL)
+		return;
+	if (fgets(boot, BOOT_LEN, from) == NULL)
+		boot[0] = '\0';
+	fclose(from);
 }
 
 /* Mailboxes are as many as workers; they are kept with the segment. */

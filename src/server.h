@@ -80,10 +80,13 @@ struct server {
 	struct cache		*cache;
 };
 
+#define BOOT_LEN	40
 /* The start of the segment. */
 struct server_header {
 	/* Set before fork. */
 	uint64_t		 magic;		/* with the layout's version */
+	char			 boot[BOOT_LEN];	/* which start of the
+						   machine its times are of */
 	struct server_shape	 shape;
 	uint64_t		 seed[2];	/* of the keyed hash */
 	/* Atomic. */

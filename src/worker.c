@@ -121,7 +121,8 @@ worker_run(const struct server *server, unsigned number)
 	FAULT("worker.started");
 	worker.look = true;
 	take(&worker);
-	worker.blamed = slot->faulted = 0;
+	slot->faulted = 0;
+	worker.blamed = 0;
 	while (!stop)
 		turn(&worker, &none);
 

@@ -54,7 +54,7 @@
 #define CHURN_FIRST	2000		/* that come before the measuring */
 #define CHURN_US	8000000		/* then it is enough */
 #define BATCH		50		/* connections at once */
-#define MEMORY_SLACK_KB	256
+#define MEMORY_SLACK_KB	128
 #define COUNT(array)	(sizeof(array) / sizeof((array)[0]))
 
 /* What came of waiting for a message. */
@@ -858,14 +858,19 @@ START_TEST(udp_and_tcp_from_one_port_are_two_clients)
 	struct query query = { .name = "delay-300.a.test", .id = 5 };
 	struct sockaddr_in sin;
 	socklen_t len = sizeof(sin);
+	int udp = -1, tcp, tries;
 	char from[32];
-	int udp, tcp;
 
 	start("");
-	udp = client_open(HOME, HOME, dnsd.port);
-	ck_assert(getsockname(udp, (struct sockaddr *)&sin, &len) == 0);
-	snprintf(from, sizeof(from), HOME ":%u", ntohs(sin.sin_port));
-	tcp = dial_at(from, HOME, dnsd.port, 0);
+	for (tcp = -1, tries = 0; tcp == -1 && tries < 20; tries++) {
+		udp = client_open(HOME, HOME, dnsd.port);
+		ck_assert(getsockname(udp, (struct sockaddr *)&sin,
+		    &len) == 0);
+		snprintf(from, sizeof(from), HOME ":%u", ntohs(sin.sin_port));
+		tcp = dial_at(from, HOME, dnsd.port, 0);
+		if (tcp == -1)
+			close(udp);	/* TCP has it in use; another */
+	}
 	ck_assert_msg(tcp != -1, "%s: %s", from, strerror(errno));
 	client_send(udp, &query);
 	wait_for_question(up, query.name);
@@ -1435,7 +1440,8 @@ START_TEST(client_that_never_reads_is_closed_and_disturbs_nobody)
 	    .type = TYPE_TXT };
 	uint64_t end, now, slowest = 0;
 	uint8_t buf[1502];
-	int fd, good, before, sent;
+	int fd[8], good, before, sent;
+	size_t i;
 	long memory;
 	pid_t stream;
 	size_t len;
@@ -1448,16 +1454,18 @@ START_TEST(client_that_never_reads_is_closed_and_disturbs_nobody)
 	stream = stream_but(0);
 	before = descriptors(stream);
 	memory = memory_kb(stream);
-	fd = dial_at(HOME, HOME, dnsd.port, 4096);
-	ck_assert(fd != -1);
 	len = frame(buf, &query);
-	for (sent = 0; sent < 5000; sent++)
-		if (send(fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL) !=
-		    (ssize_t)len)
-			break;
-	ck_assert_int_ge(sent, 1000);
+	for (i = 0; i < COUNT(fd); i++) {
+		fd[i] = dial_at(HOME, HOME, dnsd.port, 4096);
+		ck_assert(fd[i] != -1);
+		for (sent = 0; sent < 5000; sent++)
+			if (send(fd[i], buf, len, MSG_DONTWAIT |
+			    MSG_NOSIGNAL) != (ssize_t)len)
+				break;
+		ck_assert_int_ge(sent, 1000);
+	}
 	end = stub_now_us() + DAEMON_PATIENCE_MS * 1000;
-	while (stat_of("tcp-closed-unread") == 0) {
+	while (stat_of("tcp-closed-unread") < COUNT(fd)) {
 		now = stub_now_us();
 		ck_assert_msg(now < end, "it is not closed");
 		assert_others_are_served(good);
@@ -1465,12 +1473,12 @@ START_TEST(client_that_never_reads_is_closed_and_disturbs_nobody)
 		if (stub_now_us() - now > slowest)
 			slowest = stub_now_us() - now;
 	}
-	/* A busy machine is slow, but not as slow as that client. */
+	/* A busy machine is slow, but not as slow as those clients. */
 	ck_assert_msg(slowest < 1000000, "the others waited for %llu us",
 	    (unsigned long long)slowest);
-	ck_assert_int_ne(wait_for_end(fd, DAEMON_PATIENCE_MS), SILENCE);
-	close(fd);
-	assert_stat("tcp-closed-unread", 1);
+	for (i = 0; i < COUNT(fd); i++)
+		assert_gone(fd[i]);
+	assert_stat("tcp-closed-unread", COUNT(fd));
 	assert_descriptors(stream, before);
 	assert_memory(stream, memory);
 	close(good);
