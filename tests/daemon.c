@@ -114,6 +114,7 @@ daemon_start(struct daemon *daemon, const char *options, ...)
 	static unsigned started;
 	char line[4096];
 	size_t len;
+	bool quiet;
 	va_list ap;
 
 	len = snprintf(line, sizeof(line), "-foreground -config /dev/null "
@@ -127,9 +128,13 @@ daemon_start(struct daemon *daemon, const char *options, ...)
 	va_start(ap, options);
 	vsnprintf(line + len, sizeof(line) - len, options, ap);
 	va_end(ap);
+	quiet = strstr(line, "log-level") != NULL;
 	daemon->log = open_output();
+	daemon->mark = 0;
 	daemon->pid = spawn(line, daemon->log);
-	if (wait_for_answer(daemon))
+	/* All its processes run when it says so, if it may. */
+	if (wait_for_answer(daemon) && (quiet ||
+	    daemon_logged(daemon, "serves", DAEMON_PATIENCE_MS)))
 		return (true);
 	daemon_print_log(daemon);
 	daemon_stop(daemon, SIGKILL, DAEMON_PATIENCE_MS);
