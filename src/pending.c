@@ -49,7 +49,8 @@
 #define NODES_MIN	4096
 #define NODES_SHARE	4	/* of all nodes one entry may have 1/4 */
 #define SCAN_MAX	64	/* nodes searched for a retransmission */
-#define PATIENCE_MS	1000	/* so long a question keeps its place */
+#define LOCK_WAITS	8	/* waits for the lock, of 5 ms */
+#define KEEPS_PLACE_MS	1000	/* so long a question keeps its place */
 
 enum state {
 	FREE,
@@ -249,11 +250,23 @@ owner_make(uint64_t word, uint32_t index)
 	return ((word & ~(uint64_t)UINT32_MAX) | index);
 }
 
-/* Returns 0 with the table locked and whole, or -1: busy. */
+/*
+ * Returns 0 with the table locked and whole, or -1: busy.  A holder that only
+ * waits for a processor is worth some patience; once that was in vain, this
+ * process asks without waiting till the lock is free again.
+ */
 static int
 lock_table(struct pending *pending)
 {
-	switch (segment_lock_take(&pending->lock)) {
+	static bool stuck;
+	enum segment_result result;
+	int i;
+
+	result = segment_lock_try(&pending->lock);
+	for (i = 0; result == SEGMENT_BUSY && !stuck && i < LOCK_WAITS; i++)
+		result = segment_lock_take(&pending->lock);
+	stuck = result == SEGMENT_BUSY;
+	switch (result) {
 	case SEGMENT_BUSY:
 		return (-1);
 	case SEGMENT_BROKEN:
@@ -456,7 +469,7 @@ oldest_gives_way_locked(struct pending *pending, uint64_t now_ms)
 
 	for (index = pending->asking.head; index != 0; index = entry->next) {
 		entry = entry_at(pending, index);
-		if (entry->listed_ms + PATIENCE_MS > now_ms)
+		if (entry->listed_ms + KEEPS_PLACE_MS > now_ms)
 			break;
 		if (entry->must_end)
 			continue;

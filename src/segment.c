@@ -39,6 +39,7 @@ static int	backing(size_t);
 static int	lock_file(int);
 static void	*map(int, size_t);
 static int	take_within(pthread_mutex_t *);
+static enum segment_result taken(struct segment_lock *, int);
 
 void *
 segment_map(size_t size, int *fd)
@@ -192,6 +193,19 @@ segment_lock_take(struct segment_lock *lock)
 	error = pthread_mutex_trylock(&lock->mutex);
 	if (error == EBUSY)
 		error = take_within(&lock->mutex);
+	return (taken(lock, error));
+}
+
+enum segment_result
+segment_lock_try(struct segment_lock *lock)
+{
+	return (taken(lock, pthread_mutex_trylock(&lock->mutex)));
+}
+
+/* What came of a try that ended with that error. */
+static enum segment_result
+taken(struct segment_lock *lock, int error)
+{
 	switch (error) {
 	case 0:
 		return (SEGMENT_LOCKED);

@@ -59,6 +59,9 @@ int	 segment_lock_init(struct segment_lock *lock);
  * after SEGMENT_LOCKED.
  */
 enum segment_result segment_lock_take(struct segment_lock *lock);
+
+/* The same without waiting. */
+enum segment_result segment_lock_try(struct segment_lock *lock);
 void	 segment_rebuilt(struct segment_lock *lock);
 void	 segment_lock_drop(struct segment_lock *lock);
 

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,7 +118,7 @@ worker_run(const struct server *server, unsigned number)
 	sigemptyset(&none);
 	prepare(&worker);
 	while (pending_worker_start(server->pending, number) == -1)
-		continue;	/* each try waits a little */
+		poll(NULL, 0, BUSY_MS);
 	FAULT("worker.started");
 	worker.look = true;
 	take(&worker);
