@@ -25,8 +25,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bind.h"
 #include "children.h"
 #include "fault.h"
+#include "layout.h"
 #include "log.h"
 #include "master.h"
 #include "mono.h"
@@ -85,8 +87,8 @@ master_run(const struct options *options, int argc, char **argv)
 		    options->chroot, error);
 	fault_init();
 	open_pidfile();
-	server_bind(&server, again ? &restart : NULL);
-	server_map(&server, again ? &restart : NULL);
+	bind_all(&server, again ? &restart : NULL);
+	layout_make(&server, again ? &restart : NULL);
 	children_init(&server, enter_child);
 	if (again)
 		children_take(restart.pid, restart.pids,
@@ -339,7 +341,7 @@ reload(int argc, char **argv)
 		log_error("%s; the old configuration goes on", error);
 		return;
 	}
-	bound = server_bind_more(&server, &options, more);
+	bound = bind_more(&server, &options, more);
 	if (bound == -1)
 		return;
 	log_info("restarting in place");

@@ -75,7 +75,7 @@ struct server {
 	struct server_shape	 shape;
 	struct server_header	*header;
 	struct slot		*slots;		/* by kind, see below */
-	struct upstream_health	*health;	/* UPSTREAM_TABLE of them */
+	struct health	*health;	/* UPSTREAM_TABLE of them */
 	struct pending		*pending;
 	struct cache		*cache;
 };
@@ -92,23 +92,6 @@ struct server_header {
 	/* Atomic. */
 	_Atomic uint32_t	 stopping;	/* no one will come after you */
 };
-
-/*
- * Bind every listen address; map the segment and lay out its regions; make
- * the mailboxes.  What an earlier image handed over is used where it fits;
- * taken is NULL where there was none.  Each ends the process with a clear
- * line where it fails.
- */
-void	 server_bind(struct server *server, const struct restart *taken);
-void	 server_map(struct server *server, const struct restart *taken);
-
-/*
- * Bind what options would listen on and server does not, into socket (room
- * for 2 * OPTIONS_ADDRS_MAX), to be handed over.  Returns how many, or -1 if
- * one can't be bound, which is logged.
- */
-int	 server_bind_more(const struct server *server,
-	    const struct options *options, int *socket);
 
 /* The keyed hash of a question's key, for the cache and the pending table. */
 uint64_t server_hash(const struct server *server, const uint8_t *key,

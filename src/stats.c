@@ -31,7 +31,7 @@ struct line {
 static void	add(struct line *, const char *, uint64_t);
 static void	log_queries(const struct server *);
 static void	log_cache(const struct server *);
-static void	log_upstream(const struct upstream_health *);
+static void	log_upstream(const struct health *);
 static int	kernel_drops(const struct server *, uint64_t *);
 
 void
@@ -104,7 +104,7 @@ log_cache(const struct server *server)
 }
 
 static void
-log_upstream(const struct upstream_health *health)
+log_upstream(const struct health *health)
 {
 	struct line line = { .len = 0 };
 	char address[ADDR_TEXT_MAX], name[32];

@@ -17,9 +17,8 @@
  * over TCP, so that a forger has one guess.  An upstream that serves no TCP is
  * asked once more from a fresh socket, where a few mismatches are let pass.
  *
- * Health is shared by all workers and kept in atomics without a lock: it only
- * changes the order of the tries, never the outcome, so a lost update of a
- * mean does no harm.
+ * What is known of the upstreams' health only changes the order of the tries,
+ * never the outcome.
  */
 
 #include <sys/socket.h>
@@ -29,15 +28,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "log.h"
 #include "upstream.h"
 
 #define WAIT_MIN_US	50000
 #define WAIT_MAX_US	400000		/* while there is another to ask */
 #define WAIT_LAST_US	1000000		/* before the list is begun again */
 #define WAIT_TCP_US	1000000		/* connect and read, while others are */
-#define DOWN_LOSSES	3
-#define DOWN_SILENCE_US	1000000
 #define PROBE_US	1000000
 #define FLAT_US		600000000	/* then it is found out again */
 #define PORT_FIRST	1024
@@ -86,47 +82,8 @@ static enum verdict match(const struct upstream_exchange *,
 		    const struct upstream_try *, uint8_t *, size_t);
 static enum upstream_status suspect(struct upstream_exchange *, unsigned,
 		    enum verdict, uint64_t);
-static struct upstream_health *health_of(const struct upstream_exchange *,
+static struct health *health_of(const struct upstream_exchange *,
 		    unsigned);
-static void	health_replied(struct upstream_health *, uint64_t,
-		    uint64_t);
-static void	health_rtt(struct upstream_health *, uint32_t);
-static void	health_lost(struct upstream_health *, uint64_t);
-
-void
-upstream_assign(struct upstreams *upstreams, const struct addr *addr,
-    size_t count, struct upstream_health *table, size_t max,
-    const struct upstreams *used)
-{
-	struct upstream_health *health;
-	size_t i, k, at;
-	bool taken;
-
-	upstreams->count = count;
-	for (i = 0; i < count; i++) {
-		upstreams->health[i] = NULL;
-		for (at = 0; at < max; at++) {
-			if (addr_equal(&table[at].addr, &addr[i]))
-				upstreams->health[i] = &table[at];
-		}
-	}
-	/* A place that was never used first: others may still be looked at. */
-	for (i = 0, at = 0; i < count; i++) {
-		for (; upstreams->health[i] == NULL && at < 2 * max; at++) {
-			health = &table[at % max];
-			taken = at < max && health->addr.family != AF_UNSPEC;
-			for (k = 0; k < count; k++)
-				taken |= upstreams->health[k] == health;
-			for (k = 0; used != NULL && k < used->count; k++)
-				taken |= used->health[k] == health;
-			if (taken)
-				continue;
-			memset(health, 0, sizeof(*health));
-			health->addr = addr[i];
-			upstreams->health[i] = health;
-		}
-	}
-}
 
 enum upstream_status
 upstream_start(struct upstream_exchange *x, const struct upstreams *upstreams,
@@ -186,7 +143,7 @@ upstream_probe(struct upstream_exchange *x, const struct upstreams *upstreams,
     struct poller *poller, uint32_t tag, const uint8_t *key, size_t key_len,
     uint64_t now_us)
 {
-	struct upstream_health *health;
+	struct health *health;
 	uint64_t probed;
 	size_t i;
 
@@ -280,7 +237,7 @@ is_last(const struct upstream_exchange *x)
 static uint64_t
 wait_us(const struct upstream_exchange *x, unsigned upstream)
 {
-	const struct upstream_health *health = health_of(x, upstream);
+	const struct health *health = health_of(x, upstream);
 	uint64_t wait = WAIT_MAX_US;
 
 	if (health->srtt_us != 0)
@@ -346,7 +303,7 @@ try_close(struct upstream_exchange *x, unsigned place)
 static int
 try_udp(struct upstream_exchange *x, unsigned upstream, uint64_t now_us)
 {
-	struct upstream_health *health = health_of(x, upstream);
+	struct health *health = health_of(x, upstream);
 	unsigned place = try_place(x);
 	struct upstream_try *try = &x->tries[place];
 	uint8_t buf[DNS_REQUEST_MAX];
@@ -437,7 +394,7 @@ open_udp(const struct addr *addr)
 static int
 try_tcp(struct upstream_exchange *x, unsigned upstream, uint64_t now_us)
 {
-	struct upstream_health *health = health_of(x, upstream);
+	struct health *health = health_of(x, upstream);
 	struct upstream_try *try;
 	struct sockaddr_storage ss;
 	socklen_t len;
@@ -474,7 +431,7 @@ upstream_ready(struct upstream_exchange *x, unsigned place, uint8_t *buf,
     uint64_t now_us)
 {
 	struct upstream_try *try = &x->tries[place];
-	struct upstream_health *health;
+	struct health *health;
 	ssize_t n;
 
 	if (try->fd == -1)
@@ -559,7 +516,7 @@ judge(struct upstream_exchange *x, unsigned place, uint8_t *buf, size_t len,
     uint64_t now_us)
 {
 	struct upstream_try *try = &x->tries[place];
-	struct upstream_health *health = health_of(x, try->upstream);
+	struct health *health = health_of(x, try->upstream);
 	enum verdict verdict = match(x, try, buf, len);
 	unsigned upstream = try->upstream;
 
@@ -675,64 +632,9 @@ suspect(struct upstream_exchange *x, unsigned place, enum verdict verdict,
 	return (fail_try(x, place, now_us));
 }
 
-static struct upstream_health *
+static struct health *
 health_of(const struct upstream_exchange *x, unsigned upstream)
 {
 	return (x->upstreams->health[upstream]);
 }
 
-/* A true reply came; rtt_us is 0 where it says nothing of the path. */
-static void
-health_replied(struct upstream_health *health, uint64_t rtt_us,
-    uint64_t now_us)
-{
-	char text[ADDR_TEXT_MAX];
-	unsigned bucket = 0;
-
-	health->replied_us = now_us;
-	health->losses = 0;
-	if (health->down && atomic_exchange(&health->down, 0))
-		log_info("upstream %s is up again",
-		    addr_print(text, &health->addr));
-	atomic_fetch_add(&health->replies, 1);
-	if (rtt_us == 0)
-		return;
-	health_rtt(health, rtt_us < UINT32_MAX / 8 ? rtt_us : UINT32_MAX / 8);
-	atomic_fetch_add(&health->latency_us, rtt_us);
-	while (bucket < UPSTREAM_BUCKETS - 1 && rtt_us >> (bucket + 1) != 0)
-		bucket++;
-	atomic_fetch_add(&health->histogram[bucket], 1);
-}
-
-/* Smoothed as in RFC 6298 2. */
-static void
-health_rtt(struct upstream_health *health, uint32_t rtt_us)
-{
-	uint32_t srtt = health->srtt_us, rttvar = health->rttvar_us, apart;
-
-	if (srtt == 0) {
-		health->rttvar_us = rtt_us / 2;
-		health->srtt_us = rtt_us;
-		return;
-	}
-	apart = srtt > rtt_us ? srtt - rtt_us : rtt_us - srtt;
-	health->rttvar_us = rttvar - rttvar / 4 + apart / 4;
-	health->srtt_us = srtt - srtt / 8 + rtt_us / 8;
-}
-
-/* A try was waited for in vain. */
-static void
-health_lost(struct upstream_health *health, uint64_t now_us)
-{
-	uint32_t losses = atomic_fetch_add(&health->losses, 1) + 1;
-	char text[ADDR_TEXT_MAX];
-
-	if (losses < DOWN_LOSSES || health->down ||
-	    (health->replied_us != 0 &&
-	    now_us < health->replied_us + DOWN_SILENCE_US))
-		return;
-	health->probed_us = now_us;
-	if (!atomic_exchange(&health->down, 1))
-		log_warn("upstream %s is down: no reply to %u queries",
-		    addr_print(text, &health->addr), losses);
-}

@@ -53,7 +53,7 @@ struct packet {
 };
 
 static struct server server[SERVERS_MAX];
-static struct upstream_health table[TABLE];
+static struct health table[TABLE];
 static struct upstreams upstreams;
 static struct poller *poller;
 static struct upstream_exchange x, probe;
@@ -160,7 +160,7 @@ begin(unsigned servers)
 		ck_assert(server_open(&server[i], "127.0.0.1:53"));
 		addr[i] = server[i].addr;
 	}
-	upstream_assign(&upstreams, addr, servers, table, TABLE, NULL);
+	health_assign(&upstreams, addr, servers, table, TABLE, NULL);
 	upstreams.timeout_us = TIMEOUT_US;
 	poller = poller_new(16);
 	ck_assert_ptr_nonnull(poller);
@@ -344,7 +344,7 @@ pump_to_end(void)
 
 START_TEST(right_reply_answers)
 {
-	struct upstream_health *health;
+	struct health *health;
 	uint8_t want[DNS_UDP_MAX];
 	struct packet packet;
 	uint64_t sum = 0;
@@ -480,7 +480,7 @@ START_TEST(reply_that_does_not_match_leads_to_tcp)
 {
 	struct packet packet, again;
 	uint8_t buf[DNS_UDP_MAX], want[DNS_UDP_MAX];
-	struct upstream_health *health;
+	struct health *health;
 	size_t len;
 	int fd;
 
@@ -1439,7 +1439,7 @@ START_TEST(upstream_by_ipv6_answers)
 		return;
 	}
 	begin(0);
-	upstream_assign(&upstreams, &server[0].addr, 1, table, TABLE, NULL);
+	health_assign(&upstreams, &server[0].addr, 1, table, TABLE, NULL);
 	ck_assert_int_eq(start(), UPSTREAM_WAITING);
 	packet = get(&server[0]);
 	reply(&server[0], &packet, 0);
@@ -1456,7 +1456,7 @@ START_TEST(health_is_kept_with_its_address)
 	ck_assert_ptr_null(addr_parse(&addr[0], "192.0.2.1:53", 0));
 	ck_assert_ptr_null(addr_parse(&addr[1], "192.0.2.2:53", 0));
 	ck_assert_ptr_null(addr_parse(&addr[2], "192.0.2.3:53", 0));
-	upstream_assign(&old, addr, 2, table, 4, NULL);
+	health_assign(&old, addr, 2, table, 4, NULL);
 	ck_assert_uint_eq(old.count, 2);
 	ck_assert_ptr_ne(old.health[0], old.health[1]);
 	ck_assert(addr_equal(&old.health[0]->addr, &addr[0]));
@@ -1465,7 +1465,7 @@ START_TEST(health_is_kept_with_its_address)
 	old.health[1]->queries = 11;
 
 	/* Another order, and one that is new while the old ones are used. */
-	upstream_assign(&new, addr + 1, 2, table, 4, &old);
+	health_assign(&new, addr + 1, 2, table, 4, &old);
 	ck_assert_ptr_eq(new.health[0], old.health[1]);
 	ck_assert_uint_eq(new.health[0]->queries, 11);
 	ck_assert_ptr_ne(new.health[1], old.health[0]);

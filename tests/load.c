@@ -24,6 +24,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -44,7 +45,6 @@
 #define BURST		64		/* queries between two looks */
 #define BEHIND_US	50000		/* more is not made up for */
 #define QUANTUM_US	200
-#define FLOOD_BEHIND	4096		/* replies outstanding in a flood */
 #define RECEIVE_BYTES	(4 << 20)
 #define TELL_MAX	5		/* wrong replies that are shown */
 #define TYPE_A		1
@@ -122,18 +122,24 @@ load_new(const struct oracle *oracle)
 void
 load_begin(struct load *new)
 {
-	pid_t parent = getpid();
+	pid_t parent = getpid(), pid;
 
 	memset(new->kind, 0, sizeof(new->kind));
 	new->wrong = new->again = new->beyond = new->unread = 0;
-	new->errors = new->gap_us = new->took_us = 0;
+	new->errors = new->gap_us = new->stall_us = new->took_us = 0;
 	new->packets = new->replies = 0;
 	new->stop = 0;
 	new->cut_us = LOAD_NEVER;
 	new->seed++;
-	new->pid = fork();
-	if (new->pid != 0)
+	pid = fork();
+	if (pid == -1) {
+		perror("chaos");
+		exit(1);
+	}
+	if (pid != 0) {
+		new->pid = pid;
 		return;
+	}
 	stub_die_with(parent);
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_DFL);
@@ -184,17 +190,20 @@ run(void)
 {
 	struct pollfd pfd[SOCKETS];
 	struct timespec timeout = { .tv_sec = 0 };
-	uint64_t start_us, now_us, next_us;
+	uint64_t start_us, now_us, next_us, turn_us;
 	bool asking = true;
 	unsigned i;
 
 	prepare();
-	start_us = next_us = reply_us = stub_now_us();
+	start_us = next_us = turn_us = reply_us = stub_now_us();
 	for (i = 0; i < SOCKETS; i++)
 		pfd[i] = (struct pollfd){ .fd = sockets[i],
 		    .events = POLLIN };
 	for (;;) {
 		now_us = stub_now_us();
+		if (now_us - turn_us > load->stall_us)
+			load->stall_us = now_us - turn_us;
+		turn_us = now_us;
 		if (asking && load->stop) {
 			asking = false;
 			load->took_us = now_us - start_us;

@@ -57,6 +57,7 @@ struct load {
 	uint64_t		 unread;	/* replies the kernel dropped */
 	uint64_t		 errors;	/* sends that failed */
 	uint64_t		 gap_us;	/* longest time without a reply */
+	uint64_t		 stall_us;	/* longest turn of the generator */
 	uint64_t		 took_us;
 	pid_t			 pid;
 };

@@ -62,7 +62,7 @@ struct oracle *
 oracle_start(uint64_t seed)
 {
 	struct oracle *oracle;
-	pid_t parent = getpid();
+	pid_t parent = getpid(), pid;
 
 	oracle = mmap(NULL, sizeof(*oracle), PROT_READ | PROT_WRITE,
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -73,8 +73,8 @@ oracle_start(uint64_t seed)
 	fd = open_socket(&oracle->port);
 	if (fd == -1)
 		return (NULL);
-	oracle->pid = fork();
-	if (oracle->pid == 0) {
+	pid = fork();
+	if (pid == 0) {
 		stub_die_with(parent);
 		signal(SIGINT, SIG_IGN);
 		signal(SIGTERM, SIG_DFL);
@@ -83,7 +83,8 @@ oracle_start(uint64_t seed)
 		serve();
 	}
 	close(fd);
-	return (oracle->pid == -1 ? NULL : oracle);
+	oracle->pid = pid;
+	return (pid == -1 ? NULL : oracle);
 }
 
 void
