@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bind.h"
@@ -23,9 +24,13 @@
 
 #define RECEIVE_BYTES	(4 << 20)	/* the kernel's own is 256 queries */
 #define BACKLOG		1024
+#define BIND_TRIES	50	/* of 10 ms, while the port is in use */
 
 static int	take_socket(const struct restart *, const struct addr *, int);
-static int	bind_first(const struct addr *, int);
+static int	bind_patiently(const struct addr *,
+		    int (*)(const struct addr *));
+static int	bind_first(const struct addr *);
+static int	open_shared(const struct addr *);
 static int	open_stream(const struct addr *);
 static int	open_socket(const struct addr *, int, bool);
 static int	try_socket(const struct addr *, int, int, bool);
@@ -46,7 +51,7 @@ bind_all(struct server *server, const struct restart *taken)
 	if (each == 0)
 		each = sysconf(_SC_NPROCESSORS_ONLN);
 	server->sockets = options->listen.count * each;
-	server->streams = options->tcp;
+	server->streams = options->tcp ? STREAMS : 0;
 	server->socket = calloc(server->sockets, sizeof(*server->socket));
 	if (server->socket == NULL)
 		fatal("out of memory");
@@ -58,9 +63,8 @@ bind_all(struct server *server, const struct restart *taken)
 			s->wildcard = addr_is_any(addr);
 			s->fd = take_socket(taken, addr, SOCK_DGRAM);
 			if (s->fd == -1)
-				s->fd = k == 0 ?
-				    bind_first(addr, SOCK_DGRAM) :
-				    open_socket(addr, SOCK_DGRAM, true);
+				s->fd = k == 0 ? bind_patiently(addr,
+				    bind_first) : open_shared(addr);
 			if (s->fd == -1)
 				fatal("%s", bind_error(addr));
 			s->family = family_of(s->fd);
@@ -71,7 +75,8 @@ bind_all(struct server *server, const struct restart *taken)
 		server->stream_socket[i] = take_socket(taken, addr,
 		    SOCK_STREAM);
 		if (server->stream_socket[i] == -1)
-			server->stream_socket[i] = open_stream(addr);
+			server->stream_socket[i] = bind_patiently(addr,
+			    open_stream);
 		if (server->stream_socket[i] == -1)
 			fatal("%s", bind_error(addr));
 	}
@@ -116,18 +121,43 @@ take_socket(const struct restart *taken, const struct addr *addr, int type)
 }
 
 /*
+ * The children of a daemon that was killed still hold its ports for the moment
+ * that they take to die.
+ */
+static int
+bind_patiently(const struct addr *addr, int (*bind_it)(const struct addr *))
+{
+	static const struct timespec pause = { .tv_nsec = 10000000 };
+	int fd, i;
+
+	for (i = 0; i < BIND_TRIES; i++) {
+		fd = bind_it(addr);
+		if (fd != -1 || errno != EADDRINUSE)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	return (fd);
+}
+
+static int
+open_shared(const struct addr *addr)
+{
+	return (open_socket(addr, SOCK_DGRAM, true));
+}
+
+/*
  * SO_REUSEPORT would let us in beside another server of the same user: ask
  * first whether the port is free.
  */
 static int
-bind_first(const struct addr *addr, int type)
+bind_first(const struct addr *addr)
 {
 	int fd;
 
-	if ((fd = open_socket(addr, type, false)) == -1)
+	if ((fd = open_socket(addr, SOCK_DGRAM, false)) == -1)
 		return (-1);
 	close(fd);
-	return (open_socket(addr, type, true));
+	return (open_shared(addr));
 }
 
 /* For TCP one socket an address is enough: there is one stream. */
@@ -238,7 +268,7 @@ bind_more(const struct server *server, const struct options *options,
 			if (is_bound(server, addr, type == 1))
 				continue;
 			fd = type == 1 ? open_stream(addr) :
-			    bind_first(addr, SOCK_DGRAM);
+			    bind_first(addr);
 			if (fd != -1) {
 				socket[n++] = fd;
 				continue;

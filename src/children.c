@@ -58,9 +58,13 @@ struct child {
 static struct server	*server;
 static void		(*enter_child)(void);
 static struct child	*children;	/* by slot */
+static unsigned		 stream;	/* the slot of that which serves */
 static unsigned		 first_worker;
 static unsigned		 total;
-static pid_t		*strangers;	/* of the image before, without slot */
+static struct stranger {
+	pid_t		 pid;
+	bool		 last;		/* a worker: after the others */
+}			*strangers;	/* of the image before, without slot */
 static unsigned		 strangers_len;
 static uint64_t		 strangers_ms;	/* since when they are to end */
 static uint64_t		 faults_ms[OFTEN];	/* the last ones, in a ring */
@@ -78,6 +82,7 @@ static const char *describe(unsigned);
 static bool	hangs(unsigned, uint64_t);
 static uint64_t	end_limit_ms(unsigned);
 static void	press(unsigned, uint64_t);
+static bool	is_spare_stream(unsigned);
 static unsigned	press_strangers(uint64_t);
 static void	bury_stranger(pid_t);
 static void	stop_range(unsigned, unsigned, void (*)(uint64_t));
@@ -87,6 +92,7 @@ children_init(struct server *srv, void (*enter)(void))
 {
 	server = srv;
 	enter_child = enter;
+	stream = server->sockets;
 	first_worker = server->sockets + server->streams;
 	total = first_worker + server->workers;
 	children = calloc(total, sizeof(*children));
@@ -100,7 +106,8 @@ children_start(uint64_t now_ms)
 	unsigned i;
 
 	for (i = 0; i < total; i++) {
-		if (children[i].pid == 0 && now_ms >= children[i].start_ms)
+		if (children[i].pid == 0 && now_ms >= children[i].start_ms &&
+		    !is_spare_stream(i))
 			start(i);
 	}
 }
@@ -151,7 +158,7 @@ run(unsigned index)
 	if (index < server->sockets)
 		listener_run(server, index);
 	else if (index < first_worker)
-		stream_run(server);
+		stream_run(server, index - server->sockets);
 	else
 		worker_run(server, index - first_worker);
 	_exit(0);
@@ -302,8 +309,10 @@ children_watch(uint64_t now_ms)
 	for (i = 0; i < total; i++) {
 		if (children[i].pid == 0)
 			continue;
-		if (children[i].ending_ms != 0)
+		if (children[i].ending_ms != 0 && !hangs(i, now_ms))
 			press(i, now_ms);
+		else if (children[i].ending_ms != 0)
+			kill(children[i].pid, SIGKILL);
 		else if (hangs(i, now_ms)) {
 			log_error("%s makes no progress and is killed",
 			    describe(i));
@@ -346,7 +355,7 @@ end_limit_ms(unsigned index)
 
 /*
  * Tell it to end once more: a signal that came just before it blocked did not
- * wake it.
+ * wake it, and one that is stopped must go on to hear it.
  */
 static void
 press(unsigned index, uint64_t now_ms)
@@ -355,6 +364,7 @@ press(unsigned index, uint64_t now_ms)
 
 	kill(child->pid, now_ms > child->ending_ms + end_limit_ms(index) ?
 	    SIGKILL : SIGTERM);
+	kill(child->pid, SIGCONT);
 }
 
 uint64_t
@@ -364,45 +374,61 @@ children_due_ms(void)
 	unsigned i;
 
 	for (i = 0; i < total; i++) {
-		if (children[i].pid == 0 && children[i].start_ms < due)
+		if (children[i].pid == 0 && children[i].start_ms < due &&
+		    !is_spare_stream(i))
 			due = children[i].start_ms;
 	}
 	return (due);
 }
 
 bool
-children_all_run(void)
+children_run(bool all)
 {
 	unsigned i;
 
-	for (i = 0; i < total; i++) {
-		if (server->slots[i].state != SLOT_RUNNING)
+	for (i = 0; i < (all ? total : server->sockets); i++) {
+		if (server->slots[i].state != SLOT_RUNNING &&
+		    !is_spare_stream(i))
 			return (false);
 	}
 	return (true);
 }
 
-void
-children_take(const pid_t *pids, unsigned count, unsigned slots)
+/* Of the places for a stream one is not to be filled. */
+static bool
+is_spare_stream(unsigned index)
 {
+	return (index >= server->sockets && index < first_worker &&
+	    index != stream);
+}
+
+void
+children_take(const struct restart *restart, bool kept)
+{
+	const pid_t *pids = restart->pid;
 	uint64_t now_ms = mono_ms();
 	unsigned i;
 
-	strangers = calloc(count + 1, sizeof(*strangers));
+	strangers = calloc(restart->pids + 1, sizeof(*strangers));
 	if (strangers == NULL)
 		fatal("out of memory");
 	strangers_ms = now_ms;
-	for (i = 0; i < count; i++) {
+	for (i = 0; i < restart->pids; i++) {
 		if (pids[i] <= 0)
 			continue;
-		if (i < slots && i < total) {
+		if (kept && i < total) {
 			children[i].pid = pids[i];
 			children[i].started_ms = now_ms;
 			children[i].ending_ms = now_ms;
+			kill(pids[i], SIGTERM);
 		} else
-			strangers[strangers_len++] = pids[i];
-		kill(pids[i], SIGTERM);
+			strangers[strangers_len++] = (struct stranger){
+			    .pid = pids[i], .last = i >= restart->firsts };
 	}
+	press_strangers(now_ms);
+	/* While the old stream finishes, the new one serves. */
+	if (server->streams != 0 && children[stream].pid != 0)
+		stream++;
 }
 
 unsigned
@@ -416,7 +442,7 @@ children_pids(pid_t **pids)
 	for (i = 0; i < total; i++)
 		(*pids)[i] = children[i].pid;
 	for (i = 0; i < strangers_len; i++)
-		(*pids)[total + i] = strangers[i];
+		(*pids)[total + i] = strangers[i].pid;
 	return (total + strangers_len);
 }
 
@@ -425,22 +451,31 @@ bury_stranger(pid_t pid)
 {
 	unsigned i;
 
-	for (i = 0; i < strangers_len && strangers[i] != pid; i++)
+	for (i = 0; i < strangers_len && strangers[i].pid != pid; i++)
 		;
 	if (i < strangers_len)
 		strangers[i] = strangers[--strangers_len];
 }
 
-/* Returns how many there still are. */
+/*
+ * Workers end when no one is left who gives them questions.  Returns how many
+ * strangers there still are.
+ */
 static unsigned
 press_strangers(uint64_t now_ms)
 {
 	uint64_t end_ms = strangers_ms + server->options.timeout +
 	    SPARE_END_MS;
-	unsigned i;
+	unsigned i, firsts = 0;
 
 	for (i = 0; i < strangers_len; i++)
-		kill(strangers[i], now_ms > end_ms ? SIGKILL : SIGTERM);
+		firsts += !strangers[i].last;
+	for (i = 0; i < strangers_len; i++) {
+		if (strangers[i].last && firsts > 0)
+			continue;
+		kill(strangers[i].pid, now_ms > end_ms ? SIGKILL : SIGTERM);
+		kill(strangers[i].pid, SIGCONT);
+	}
 	return (strangers_len);
 }
 

@@ -33,15 +33,15 @@ void	 children_watch(uint64_t now_ms);
 /* When children_start() has something to do next, or CHILDREN_NEVER. */
 uint64_t children_due_ms(void);
 
-/* Does every slot have a process that runs? */
-bool	 children_all_run(void);
+/* Do all run that should, or at least the listeners? */
+bool	 children_run(bool all);
 
 /*
  * Take over the children of the image before, and replace them: each ends when
- * it has finished.  The first `slots' of the pids are by slot; the others, and
- * all if slots is 0, have none here.
+ * it has finished.  If the segment was kept they are in their slots; else they
+ * have none here.
  */
-void	 children_take(const pid_t *pids, unsigned count, unsigned slots);
+void	 children_take(const struct restart *restart, bool kept);
 
 /* The pids of all, to be handed over.  Returns their number. */
 unsigned children_pids(pid_t **pids);

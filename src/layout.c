@@ -9,6 +9,7 @@
  * workers, go with it.
  */
 
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include <errno.h>
@@ -30,6 +31,7 @@ static void	shape_make(const struct server *, struct server_shape *);
 static void	lay_out(struct server *, uint8_t *);
 static bool	take_segment(struct server *, const struct restart *,
 		    const struct server_shape *);
+static void	abandon(int);
 static void	make_segment(struct server *, const struct restart *,
 		    const struct server_shape *);
 static uint8_t	*map_file(struct server *, int);
@@ -118,7 +120,23 @@ take_segment(struct server *server, const struct restart *taken,
 	}
 	log_warn("the shared memory has another layout now: the cache "
 	    "starts empty");
+	abandon(taken->segment);
 	return (false);
+}
+
+/* Tell those who still use a segment that no one will come after them. */
+static void
+abandon(int segment)
+{
+	struct server_header *header;
+
+	header = mmap(NULL, sizeof(*header), PROT_READ | PROT_WRITE,
+	    MAP_SHARED, segment, 0);
+	if (header == MAP_FAILED)
+		return;
+	if (header->magic == MAGIC)
+		header->stopping = 1;
+	munmap(header, sizeof(*header));
 }
 
 /* Map the segment-file, or memory without a name, and fill in the rest. */
@@ -241,21 +259,26 @@ make_pairs(struct server *server, const struct restart *taken)
 	static const int bytes = STREAM_BYTES;
 	const int *old = NULL;
 	unsigned i;
+	int *end;
 
-	if (server->kept && taken->mailboxes == 2 * (server->workers + 1))
+	if (server->kept && taken->mailboxes ==
+	    2 * (server->workers + STREAMS))
 		old = taken->mailbox;
 	server->mailbox = calloc(server->workers, sizeof(*server->mailbox));
 	if (server->mailbox == NULL)
 		fatal("out of memory");
 	for (i = 0; i < server->workers; i++)
 		make_pair(server->mailbox[i].end, old, i);
-	make_pair(server->stream_mailbox.end, old, server->workers);
-	setsockopt(server->stream_mailbox.end[MAIL_OTHERS], SOL_SOCKET,
-	    SO_SNDBUF, &bytes, sizeof(bytes));
+	for (i = 0; i < STREAMS; i++) {
+		end = server->stream_mailbox[i].end;
+		make_pair(end, old, server->workers + i);
+		setsockopt(end[MAIL_OTHERS], SOL_SOCKET, SO_SNDBUF, &bytes,
+		    sizeof(bytes));
 #ifdef SO_SNDBUFFORCE
-	setsockopt(server->stream_mailbox.end[MAIL_OTHERS], SOL_SOCKET,
-	    SO_SNDBUFFORCE, &bytes, sizeof(bytes));
+		setsockopt(end[MAIL_OTHERS], SOL_SOCKET, SO_SNDBUFFORCE,
+		    &bytes, sizeof(bytes));
 #endif
+	}
 	for (i = 0; old == NULL && taken != NULL && i < taken->mailboxes; i++)
 		close(taken->mailbox[i]);
 	make_pair(server->relay, taken == NULL ? NULL : taken->relay, 0);

@@ -91,9 +91,7 @@ master_run(const struct options *options, int argc, char **argv)
 	layout_make(&server, again ? &restart : NULL);
 	children_init(&server, enter_child);
 	if (again)
-		children_take(restart.pid, restart.pids,
-		    server.kept ? server.sockets + server.streams +
-		    server.workers : 0);
+		children_take(&restart, server.kept);
 	else if (!options->foreground)
 		become_daemon();
 	if (pidfile != NULL && pidfile_write(pidfile) == -1)
@@ -247,7 +245,7 @@ supervise(int argc, char **argv)
 {
 	uint64_t now_ms = mono_ms(), began_ms = now_ms, stats_ms = now_ms;
 	uint64_t due_ms;
-	bool serving = false;
+	bool serving = false, late;
 
 	while (!got_stop) {
 		if (got_child) {
@@ -273,11 +271,12 @@ supervise(int argc, char **argv)
 			reload(argc, argv);
 		}
 		children_start(now_ms);
-		if (!serving && children_all_run()) {
+		late = now_ms > began_ms + READY_MS;
+		if (!serving && children_run(!late)) {
 			serving = true;
 			announce();
-		} else if (!serving && now_ms > began_ms + READY_MS)
-			fatal("the processes do not start");
+		} else if (!serving && late && parent != -1)
+			fatal("the listeners do not start");
 		due_ms = children_due_ms();
 		due_ms = due_ms > now_ms ? due_ms - now_ms : 0;
 		wait_for_news(due_ms < WATCH_MS ? due_ms : WATCH_MS);
@@ -364,14 +363,16 @@ hand_over(const int *more, unsigned bound, char **argv)
 	struct restart restart = { .segment = server.segment,
 	    .relay = { server.relay[0], server.relay[1] },
 	    .faults_s = faults_s };
-	size_t listens = server.options.listen.count * server.streams;
-	unsigned i;
+	size_t listens = server.streams == 0 ? 0 :
+	    server.options.listen.count;
+	unsigned i, n;
 	int error;
 
 	restart.socket = calloc(server.sockets + listens + bound,
 	    sizeof(int));
-	restart.mailboxes = 2 * (server.workers + 1);
+	restart.mailboxes = 2 * (server.workers + STREAMS);
 	restart.mailbox = calloc(restart.mailboxes, sizeof(int));
+	restart.firsts = server.sockets + server.streams;
 	restart.pids = children_pids(&restart.pid);
 	if (restart.socket == NULL || restart.mailbox == NULL ||
 	    restart.pid == NULL)
@@ -385,8 +386,9 @@ hand_over(const int *more, unsigned bound, char **argv)
 	for (i = 0; i < server.workers; i++)
 		memcpy(restart.mailbox + 2 * i, server.mailbox[i].end,
 		    sizeof(server.mailbox[i].end));
-	memcpy(restart.mailbox + 2 * i, server.stream_mailbox.end,
-	    sizeof(server.stream_mailbox.end));
+	for (n = 0; n < STREAMS; n++, i++)
+		memcpy(restart.mailbox + 2 * i, server.stream_mailbox[n].end,
+		    sizeof(server.stream_mailbox[n].end));
 	restart_exec(&restart, argv);
 	error = errno;
 	free(restart.socket);

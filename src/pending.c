@@ -71,6 +71,7 @@ struct pending_entry {
 	uint32_t		 next;		/* of the list it is on */
 	uint32_t		 prev;
 	uint32_t		 nodes;
+	_Atomic uint32_t	 takes;		/* more than 1: its worker died */
 	uint64_t		 listed_ms;	/* when it came on its list */
 
 	/* Written under the lock while FREE; then read by its worker. */
@@ -426,6 +427,7 @@ begin_locked(struct pending *pending, uint64_t hash, const uint8_t *key,
 	entry->first = 0;
 	entry->nodes = 0;
 	entry->must_end = 0;
+	entry->takes = 0;
 	entry_use_locked(pending, index);
 	/* A new generation, still FREE; published after its first node. */
 	entry->word += (uint64_t)1 << 32;
@@ -554,6 +556,7 @@ take_locked(struct pending *pending, uint32_t index, uint32_t worker,
 
 	list_remove(pending, list_of(pending, entry), index);
 	entry->listed_ms = now_ms;
+	entry->takes++;
 	entry->word = word_make(entry->word, ASKING, worker);
 	FAULT("pending.taken");
 	list_insert(pending, &pending->asking, index);
@@ -576,6 +579,12 @@ uint64_t
 pending_since_ms(const struct pending *pending, uint32_t index)
 {
 	return (entry_at(pending, index)->since_ms);
+}
+
+unsigned
+pending_takes(const struct pending *pending, uint32_t index)
+{
+	return (entry_at(pending, index)->takes);
 }
 
 bool

@@ -94,13 +94,14 @@ int	 pending_take(struct pending *pending, uint32_t worker, uint32_t max,
 
 /*
  * Of a question that the caller took and has not finished: its key, its hash,
- * when its first client came, and whether it is to end now with SERVFAIL to
+ * when its first client came, how often it was taken, and whether it is to end now with SERVFAIL to
  * make room for another.
  */
 const uint8_t *pending_key(const struct pending *pending, uint32_t index,
 	    size_t *key_len);
 uint64_t pending_hash(const struct pending *pending, uint32_t index);
 uint64_t pending_since_ms(const struct pending *pending, uint32_t index);
+unsigned pending_takes(const struct pending *pending, uint32_t index);
 bool	 pending_must_end(const struct pending *pending, uint32_t index);
 
 /*

@@ -41,6 +41,7 @@ static void	keep(int, bool);
 static char	*encode(const struct restart *);
 static bool	decode(struct restart *, const char *);
 static bool	decode_list(const char **, unsigned *, int **);
+static bool	decode_unsigned(const char **, unsigned *);
 static bool	decode_int(const char **, int *);
 
 void
@@ -173,7 +174,7 @@ keep(int fd, bool open)
 		fcntl(fd, F_SETFD, open ? 0 : FD_CLOEXEC);
 }
 
-/* "1 faults_s segment relay relay n socket ... n mailbox ... n pid ..." */
+/* "1 faults_s segment relay relay n socket ... n mailbox ... firsts n pid ..." */
 static char *
 encode(const struct restart *restart)
 {
@@ -192,7 +193,7 @@ encode(const struct restart *restart)
 	fprintf(to, " %u", restart->mailboxes);
 	for (i = 0; i < restart->mailboxes; i++)
 		fprintf(to, " %d", restart->mailbox[i]);
-	fprintf(to, " %u", restart->pids);
+	fprintf(to, " %u %u", restart->firsts, restart->pids);
 	for (i = 0; i < restart->pids; i++)
 		fprintf(to, " %ld", (long)restart->pid[i]);
 	if (fclose(to) != 0)
@@ -230,22 +231,34 @@ decode(struct restart *restart, const char *text)
 	    decode_int(&text, &restart->relay[1]) &&
 	    decode_list(&text, &restart->sockets, &restart->socket) &&
 	    decode_list(&text, &restart->mailboxes, &restart->mailbox) &&
+	    decode_unsigned(&text, &restart->firsts) &&
 	    decode_list(&text, &restart->pids, &restart->pid));
 }
 
 static bool
 decode_list(const char **text, unsigned *count, int **list)
 {
-	int n, i;
+	unsigned n, i;
 
-	if (!decode_int(text, &n) || n < 0 ||
-	    (*list = calloc(n + 1, sizeof(**list))) == NULL)
+	if (!decode_unsigned(text, &n) ||
+	    (*list = calloc((size_t)n + 1, sizeof(**list))) == NULL)
 		return (false);
 	for (i = 0; i < n; i++) {
 		if (!decode_int(text, &(*list)[i]))
 			return (false);
 	}
 	*count = n;
+	return (true);
+}
+
+static bool
+decode_unsigned(const char **text, unsigned *number)
+{
+	int n;
+
+	if (!decode_int(text, &n) || n < 0)
+		return (false);
+	*number = n;
 	return (true);
 }
 

@@ -20,6 +20,7 @@ struct restart {
 	int		*socket;
 	unsigned	 mailboxes;	/* descriptors, owner and others */
 	int		*mailbox;
+	unsigned	 firsts;	/* of the pids: not workers */
 	unsigned	 pids;		/* by slot, then those without one */
 	pid_t		*pid;
 	int		 faults_s;	/* restarted for faults: mono seconds */

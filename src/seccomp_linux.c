@@ -23,6 +23,7 @@
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <unistd.h>
 
 #include "seccomp.h"
 
@@ -61,7 +62,7 @@ static const int allowed[] = {
 	/* Signals and the end. */
 	SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn,
 	SYS_sigaltstack, SYS_restart_syscall, SYS_getpid, SYS_gettid,
-	SYS_getppid, SYS_tgkill, SYS_exit, SYS_exit_group,
+	SYS_getppid, SYS_exit, SYS_exit_group,
 };
 
 #define ALLOWED		(sizeof(allowed) / sizeof(allowed[0]))
@@ -75,7 +76,13 @@ seccomp_confine(void)
 		RETURN(SECCOMP_RET_KILL_PROCESS),
 		LOAD(FIELD(nr)),
 	};
-	static const struct sock_filter last[] = {
+	const struct sock_filter last[] = {
+		/* To itself alone: abort() and raise() do that. */
+		SKIP_UNLESS(SYS_tgkill, 4),
+		LOAD(ARGUMENT(0)),
+		SKIP_UNLESS((uint32_t)getpid(), 1),
+		RETURN(SECCOMP_RET_ALLOW),
+		RETURN(SECCOMP_RET_KILL_PROCESS),
 		/* A library may ask for an interface's name: it gets none. */
 		SKIP_UNLESS(SYS_ioctl, 1),
 		REFUSE,

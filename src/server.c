@@ -48,9 +48,9 @@ server_listener_slot(const struct server *server, unsigned index)
 }
 
 struct slot *
-server_stream_slot(const struct server *server)
+server_stream_slot(const struct server *server, unsigned stream)
 {
-	return (&server->slots[server->sockets]);
+	return (&server->slots[server->sockets + stream]);
 }
 
 struct slot *

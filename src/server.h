@@ -19,6 +19,7 @@
 #include "upstream.h"
 
 #define UPSTREAM_TABLE		(2 * UPSTREAM_MAX)	/* two generations */
+#define STREAMS			2	/* one serves, one may be finishing */
 #define SERVER_EXIT_CONFIG	78	/* EX_CONFIG: don't start it again */
 
 /* A bound socket that one listener receives on and everyone replies by. */
@@ -64,9 +65,9 @@ struct server {
 	struct server_socket	*socket;
 	unsigned		 workers;
 	struct server_mailbox	*mailbox;
-	unsigned		 streams;	/* processes for TCP: 0 or 1 */
+	unsigned		 streams;	/* places for one: 0 or STREAMS */
 	int			 stream_socket[OPTIONS_ADDRS_MAX];
-	struct server_mailbox	 stream_mailbox;	/* for replies */
+	struct server_mailbox	 stream_mailbox[STREAMS];	/* replies */
 	int			 relay[2];	/* log lines: master, children */
 
 	/* The segment and its regions. */
@@ -107,7 +108,7 @@ enum cache_result server_lookup(const struct server *server, uint64_t hash,
 
 /* Slots: the listeners', then the streams', then the workers'. */
 struct slot *server_listener_slot(const struct server *server, unsigned index);
-struct slot *server_stream_slot(const struct server *server);
+struct slot *server_stream_slot(const struct server *server, unsigned stream);
 struct slot *server_worker_slot(const struct server *server, unsigned worker);
 
 /* Tell a worker to look in the pending table. */

@@ -83,6 +83,8 @@ struct envelope {
 
 struct stream {
 	const struct server	*server;
+	unsigned		 number;
+	int			 mailbox;
 	struct metrics		*metrics;
 	struct poller		*poller;
 	struct client		 answer;
@@ -132,10 +134,11 @@ static bool	is_idle(const struct connection *);
 static void	drop(struct stream *, struct connection *, enum metric);
 
 void
-stream_run(const struct server *server)
+stream_run(const struct server *server, unsigned number)
 {
 	struct sigaction action = { .sa_handler = stop_soon };
-	struct stream stream = { .server = server };
+	struct stream stream = { .server = server, .number = number,
+	    .mailbox = server->stream_mailbox[number].end[MAIL_OWNER] };
 	unsigned i;
 	sigset_t none;
 
@@ -175,12 +178,12 @@ prepare(struct stream *stream)
 	uint8_t *buffers;
 	unsigned i;
 
-	stream->metrics = &server_stream_slot(server)->metrics;
+	stream->answer = (struct client){ .server = server,
+	    .slot = server_stream_slot(server, stream->number),
+	    .stream = true, .buf = answer_buf, .size = sizeof(answer_buf) };
+	stream->metrics = &stream->answer.slot->metrics;
 	stream->places = options->tcp_connections;
 	stream->generation = arc4random();
-	stream->answer = (struct client){ .server = server,
-	    .slot = server_stream_slot(server), .stream = true,
-	    .buf = answer_buf, .size = sizeof(answer_buf) };
 	stream->connection = calloc(stream->places,
 	    sizeof(*stream->connection));
 	buffers = reserve(stream);
@@ -188,8 +191,8 @@ prepare(struct stream *stream)
 	    options->listen.count + 1);
 	if (stream->connection == NULL || buffers == NULL ||
 	    stream->poller == NULL ||
-	    poller_add(stream->poller, server->stream_mailbox.end[MAIL_OWNER],
-	    POLLER_IN, TAG_MAILBOX) == -1)
+	    poller_add(stream->poller, stream->mailbox, POLLER_IN,
+	    TAG_MAILBOX) == -1)
 		fatal("stream: %s", strerror(errno));
 	for (i = 0; i < stream->places; i++) {
 		stream->connection[i].fd = -1;
@@ -447,7 +450,7 @@ serve_message(struct stream *stream, struct connection *connection,
 {
 	struct pending_waiter waiter = {
 		.client = connection->client,
-		.socket = stream->server->sockets,
+		.socket = stream->server->sockets + stream->number,
 		.connection = connection - stream->connection,
 		.generation = connection->generation,
 	};
@@ -481,7 +484,7 @@ open_mail(struct stream *stream)
 	int i;
 
 	for (i = 0; i < REPLIES; i++) {
-		n = recv(stream->server->stream_mailbox.end[MAIL_OWNER], mail_buf,
+		n = recv(stream->mailbox, mail_buf,
 		    sizeof(envelope) + DNS_MESSAGE_MAX, MSG_DONTWAIT);
 		if (n < (ssize_t)sizeof(envelope) + DNS_HEADER_LEN)
 			return;
@@ -695,7 +698,10 @@ stream_hand_reply(const struct server *server,
 	};
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
 
-	if (sendmsg(server->stream_mailbox.end[MAIL_OTHERS], &msg,
+	const struct server_mailbox *mailbox =
+	    &server->stream_mailbox[waiter->socket - server->sockets];
+
+	if (sendmsg(mailbox->end[MAIL_OTHERS], &msg,
 	    MSG_DONTWAIT | MSG_NOSIGNAL) == -1)
 		return (-1);
 	return (0);

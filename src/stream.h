@@ -13,8 +13,11 @@
 
 struct server;
 
-/* Serve the TCP clients till SIGTERM; then finish what is asked, return. */
-void	 stream_run(const struct server *server);
+/*
+ * Serve the TCP clients, in the place of that number, till SIGTERM; then
+ * finish what is asked, and return.
+ */
+void	 stream_run(const struct server *server, unsigned number);
 
 /*
  * For a worker: hand the reply to a waiter that came by TCP to the stream,

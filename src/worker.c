@@ -37,6 +37,7 @@
 #define EVENTS		64
 #define BUSY_MS		5		/* until a busy table is tried again */
 #define QUEUED_MAX_MS	2000		/* then its client has asked again */
+#define HAND_OVER_MS	700		/* to finish, when it is replaced */
 #define CONDEMNED_MS	60000
 #define FAILED_FOR_MS	10000		/* an older failure is forgotten */
 #define TAG_MAILBOX	UINT32_MAX
@@ -112,8 +113,10 @@ worker_run(const struct server *server, unsigned number)
 		.blamed = slot->faulted ? slot->in_hand : 0,
 		.places = server->options.queries_per_worker,
 	};
+	uint64_t end_ms;
 	sigset_t none;
 
+	slot->in_hand = 0;
 	sigaction(SIGTERM, &action, NULL);
 	sigemptyset(&none);
 	prepare(&worker);
@@ -130,10 +133,15 @@ worker_run(const struct server *server, unsigned number)
 	/* At the end of all, the queue is to be emptied too. */
 	if (!server->header->stopping)
 		pending_worker_stop(server->pending, number);
+	end_ms = mono_ms() + HAND_OVER_MS;
 	worker.look = true;
 	take(&worker);
-	while (worker.used > 0 || worker.look)
+	while (worker.used > 0 || worker.look) {
+		/* Who takes my place takes what I have, too: it is waiting. */
+		if (!server->header->stopping && mono_ms() >= end_ms)
+			break;
 		turn(&worker, &none);
+	}
 }
 
 static void
@@ -220,7 +228,7 @@ next_wake_ms(const struct worker *worker)
 	uint64_t now_us = mono_us(), wake_us = UINT64_MAX;
 	unsigned i, left = worker->used;
 
-	if (worker->look && worker->used < worker->places)
+	if (stop || (worker->look && worker->used < worker->places))
 		return (BUSY_MS);
 	if (worker->probing)
 		wake_us = worker->place[worker->places].exchange.wake_us;
@@ -300,8 +308,8 @@ begin(struct worker *worker, uint32_t index)
 		condemn(worker, place);
 		return;
 	}
-	if (now_us / 1000 > pending_since_ms(server->pending, index) +
-	    QUEUED_MAX_MS) {
+	if (pending_takes(server->pending, index) == 1 && now_us / 1000 >
+	    pending_since_ms(server->pending, index) + QUEUED_MAX_MS) {
 		drop_all(worker, place, METRIC_DROP_STALE);
 		return;
 	}

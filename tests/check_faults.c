@@ -654,12 +654,12 @@ load_start(const struct load *how)
 	}
 	fflush(NULL);
 	load->pid = fork();
-	ck_assert_int_ne(load->pid, -1);
 	if (load->pid == 0) {
 		stub_die_with(parent);
 		load_run(load);
 		_exit(0);
 	}
+	ck_assert_int_ne(load->pid, -1);
 	return (load);
 }
 
@@ -2396,8 +2396,8 @@ START_TEST(question_that_kills_its_worker_kills_no_other)
 	ck_assert_uint_eq(stub_asked(up, "victim.test", TYPE_A), 1);
 	ck_assert_uint_eq(count_logged(&dnsd, "died of signal"), 1);
 	/* Once, and the question in hex. */
-	ck_assert_uint_eq(count_logged(&dnsd, "over victim.test type 1 (06"
-	    "76696374696d0474657374"), 1);
+	ck_assert_uint_eq(count_logged(&dnsd, "over victim.test. type 1 "
+	    "(0676696374696d0474657374"), 1);
 	ck_assert_uint_ge(daemon_stat(&dnsd, NULL, "servfail"), 1);
 }
 END_TEST
@@ -2643,15 +2643,15 @@ START_TEST(daemon_whose_workers_all_fault_stays_and_is_quiet)
 	ck_assert_msg(faulting.pid != 0, "it does not start");
 	while (now_ms() < faulting_since_ms + FAULTING_FOR_MS)
 		poll(NULL, 0, 50);
-	ck_assert_msg(!daemon_gone(faulting.pid), "it has given up");
-	ck_assert(daemon_ask(&faulting, &query, &got));
-	ck_assert_uint_eq(got.rcode, DNS_RCODE_REFUSED);
 	faulting.mark = 0;
 	lines = count_logged(&faulting, "\n");
 	took = now_ms() - faulting_since_ms;
 	allowed = 10 + 4 * (took / 10000);
 	printf("all workers fault: %u lines in %llu ms\n", lines,
 	    (unsigned long long)took);
+	ck_assert_msg(!daemon_gone(faulting.pid), "it has given up");
+	ck_assert(daemon_ask(&faulting, &query, &got));
+	ck_assert_uint_eq(got.rcode, DNS_RCODE_REFUSED);
 	begin = now_ms();
 	ticks = ticks_of_all(faulting.pid);
 	while (now_ms() < begin + 1500)

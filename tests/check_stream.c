@@ -1552,11 +1552,11 @@ START_TEST(busy_connections_are_never_closed_for_a_new_one)
 	fd[0] = dial();
 	send_name(fd[0], "delay-700.a.test", 1);
 	fd[1] = dial();
-	send_name(fd[1], "delay-700.b.test", 2);
+	send_name(fd[1], "delay-900.b.test", 2);
 	fd[2] = dial();
 	send_bytes(fd[2], "\0\40abc", 5);	/* in the midst of a message */
 	wait_for_question(up, "delay-700.a.test");
-	wait_for_question(up, "delay-700.b.test");
+	wait_for_question(up, "delay-900.b.test");
 	assert_stat("tcp-connections", 3);
 	next = dial();
 	assert_end(next, DAEMON_PATIENCE_MS);
@@ -1565,7 +1565,7 @@ START_TEST(busy_connections_are_never_closed_for_a_new_one)
 	take_id(fd[0], 1);
 	assert_truth("delay-700.a.test");
 	take_id(fd[1], 2);
-	assert_truth("delay-700.b.test");
+	assert_truth("delay-900.b.test");
 	/* Now there are idle ones. */
 	next = dial();
 	ask_on(next, "hit.test");

@@ -440,7 +440,7 @@ receive(unsigned s)
 	n = recvmmsg(sockets[s], msgs, BATCH, MSG_DONTWAIT, NULL);
 	now_us = stub_now_us();
 	if (n > 0 && outstanding > 0 && now_us - reply_us > load->gap_us &&
-	    load->cut_us == LOAD_NEVER)
+	    !load->stop && load->cut_us == LOAD_NEVER)
 		load->gap_us = now_us - reply_us;
 	for (i = 0; i < n; i++) {
 		load->replies++;

@@ -156,18 +156,17 @@ static void
 serve(void)
 {
 	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	struct timespec wait;
 	uint64_t now_us, due_us;
-	int wait_ms;
 
 	for (;;) {
 		now_us = stub_now_us();
 		send_late(now_us);
-		wait_ms = -1;
-		if (late_first != late_end) {
-			due_us = late[late_first % LATE_MAX].due_us;
-			wait_ms = (due_us - now_us + 999) / 1000;
-		}
-		if (poll(&pfd, 1, wait_ms) > 0)
+		due_us = late_first == late_end ? now_us + 1000000 :
+		    late[late_first % LATE_MAX].due_us;
+		wait.tv_sec = (due_us - now_us) / 1000000;
+		wait.tv_nsec = (due_us - now_us) % 1000000 * 1000;
+		if (ppoll(&pfd, 1, &wait, NULL) > 0)
 			receive();
 	}
 }
