@@ -42,7 +42,8 @@
 #define SPARE_END_MS		1000	/* beyond timeout, for the others */
 #define OFTEN			4	/* within FAULTS_MS: start anew */
 #define FAULTS_MS		60000
-#define REPORT_MS		10000	/* faults are told so often at most */
+#define REPORT_MS		10000	/* in which faults are told of */
+#define REPORTS			3	/* one by one, and then their number */
 
 struct child {
 	pid_t		 pid;		/* 0: not running */
@@ -69,7 +70,7 @@ static unsigned		 strangers_len;
 static uint64_t		 strangers_ms;	/* since when they are to end */
 static uint64_t		 faults_ms[OFTEN];	/* the last ones, in a ring */
 static unsigned		 faults;
-static unsigned		 unreported;	/* faults, since the last report */
+static unsigned		 reports;	/* of faults, since reported_ms */
 static uint64_t		 reported_ms;
 
 static void	start(unsigned);
@@ -231,17 +232,17 @@ bury_faulted(unsigned index, int status, uint64_t now_ms)
 	else
 		child->pause_ms = BACKOFF_MAX_MS;
 	child->start_ms = now_ms + child->pause_ms;
-	unreported++;
-	if (child->pause_ms > BACKOFF_FIRST_MS && reported_ms != 0 &&
-	    now_ms < reported_ms + REPORT_MS)
-		return;
-	log_error("%s %s and is started again in %llu ms", describe(index),
-	    describe_end(status), (unsigned long long)child->pause_ms);
-	if (unreported > 1)
-		log_error("%u processes died of faults since the last report",
-		    unreported);
-	unreported = 0;
-	reported_ms = now_ms;
+	if (now_ms >= reported_ms + REPORT_MS) {
+		if (reports > REPORTS)
+			log_error("%u more processes died of faults",
+			    reports - REPORTS);
+		reported_ms = now_ms;
+		reports = 0;
+	}
+	if (reports++ < REPORTS)
+		log_error("%s %s and is started again in %llu ms",
+		    describe(index), describe_end(status),
+		    (unsigned long long)child->pause_ms);
 }
 
 /* Did it do it itself, or was it killed? */

@@ -7,7 +7,7 @@
  * Every reply is checked for truth against an oracle upstream (oracle.c) by a
  * client that believes nothing (load.c).
  *
- *	chaos [-seed n] [-seconds n] [-rows T1,T5]
+ *	chaos [-seed n] [-seconds n] [-rate n] [-rows T1,T5]
  *
  * A row is a daemon of its own, one kind of bad luck, and gates: figures with
  * a bound.  All the luck comes from the seed, so that the same seed does the
@@ -86,7 +86,7 @@ static volatile sig_atomic_t interrupted;
 /* The row that runs. */
 static char		 report[TEXT];
 static unsigned		 gates, gates_failed;
-static bool		 skipped;
+static bool		 skipped, died;
 static uint64_t		 kills, listener_kills;
 static uint64_t		 tcp_asked, tcp_retried, tcp_lost, tcp_wrong;
 
@@ -144,6 +144,7 @@ static uint64_t	retried(void);
 static uint64_t	servfails(void);
 static double	hit_ms(unsigned);
 static void	take_stats(struct stats *, bool);
+static void	say_books(void);
 static void	say_drops(void);
 static uint64_t	last_stat(const char *, const char *);
 static unsigned	count_logged(const char *);
@@ -175,7 +176,7 @@ main(int argc, char **argv)
 	seed = arc4random();
 	if (!read_arguments(argc, argv, &chosen)) {
 		fprintf(stderr, "usage: chaos [-seed n] [-seconds n] "
-		    "[-rows T1,T5,...]\n");
+		    "[-rate n] [-rows T1,T5,...]\n");
 		return (2);
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -236,13 +237,16 @@ read_arguments(int argc, char **argv, const char **chosen)
 		else if (strcmp(argv[i], "-seed") == 0) {
 			if (argv[i + 1][0] != '\0')
 				seed = strtoull(argv[i + 1], NULL, 10);
+		} else if (strcmp(argv[i], "-rate") == 0) {
+			if (argv[i + 1][0] != '\0')
+				rate = strtoul(argv[i + 1], NULL, 10);
 		} else if (strcmp(argv[i], "-seconds") == 0) {
 			if (argv[i + 1][0] != '\0')
 				seconds = strtoul(argv[i + 1], NULL, 10);
 		} else
 			return (false);
 	}
-	return (seconds > 0 && seconds <= 86400);
+	return (seconds > 0 && seconds <= 86400 && rate > 0);
 }
 
 static bool
@@ -270,15 +274,16 @@ run_row(const struct row *row)
 
 	report[0] = '\0';
 	gates = gates_failed = 0;
-	skipped = false;
+	skipped = died = false;
 	kills = listener_kills = 0;
 	tcp_asked = tcp_retried = tcp_lost = tcp_wrong = 0;
 	oracle->silent = second->silent = 0;
 	oracle->delay_ms = second->delay_ms = 0;
 	row->run();
+	died |= daemon_.pid != 0 && daemon_gone(daemon_.pid);
 	if (daemon_.pid != 0)
 		daemon_stop(&daemon_, SIGKILL, TIMEOUT_MS);
-	if (gates_failed != 0)
+	if (died)
 		say_last_words();
 	printf("%s %s: %s, %.1f s\n%s", row->id, skipped ? "SKIPPED" :
 	    gates_failed != 0 || gates == 0 ? "FAIL" : "pass", row->title,
@@ -474,7 +479,7 @@ end_daemon(unsigned within_ms)
 	daemon_mark(&daemon_);
 	start_us = stub_now_us();
 	status = daemon_stop(&daemon_, SIGTERM, 4 * within_ms);
-	gate("exit status", status, "", '=', 0);
+	died = !gate("exit status", status, "", '=', 0);
 	gate("time to stop", (stub_now_us() - start_us) / 1000, " ms", '<',
 	    within_ms);
 	for (i = 0; i < n; i++)
@@ -585,6 +590,24 @@ take_stats(struct stats *stats, bool ask)
 	stats->waiting = last_stat(log, "asking") + last_stat(log, "queued") +
 	    last_stat(log, "waiting");
 	free(log);
+}
+
+/* Whether the daemon's books agree with the load's, amid a row. */
+static void
+say_books(void)
+{
+	struct stats stats;
+
+	take_stats(&stats, true);
+	say("so far: queries %llu, replies %llu, drops %llu, of the kernel "
+	    "%llu", (unsigned long long)stats.queries,
+	    (unsigned long long)stats.replies,
+	    (unsigned long long)stats.drops,
+	    (unsigned long long)stats.kernel_drops);
+	if (stats.drops != 0)
+		say_drops();
+	gate("queries unaccounted for so far", (double)stats.queries -
+	    stats.replies - stats.drops, "", '=', 0);
 }
 
 /* Why what was dropped was. */
@@ -1300,6 +1323,7 @@ row_t12(void)
 	gate("hot names asked upstream", oracle->asked[ORACLE_HOT] - asked,
 	    "", '=', 0);
 
+	say_books();
 	asked = oracle->asked[ORACLE_HOT];
 	load_begin(load);
 	changed += changed % 2;

@@ -823,7 +823,8 @@ assert_usable(int steps, unsigned kept)
 }
 
 /*
- * Let a child be killed at many instructions of an act, evenly spread.
+ * Let a child be killed at many instructions of an act, evenly spread, or at
+ * every one if the environment has CHECK_EVERY_STEP: that takes minutes.
  * Returns one at which the shard was emptied, or -1 if no process can be
  * stepped here.  changes: the act is more than looking.
  */
@@ -1117,7 +1118,8 @@ main(void)
 	    random_operations_short_of_memory_agree_with_a_model);
 	suite_add_tcase(suite, alone);
 
-	tcase_set_timeout(deaths, 120);
+	tcase_set_timeout(deaths, getenv("CHECK_EVERY_STEP") == NULL ? 120 :
+	    3600);
 	tcase_add_test(deaths, death_in_an_insert_leaves_a_cache_that_works);
 	tcase_add_test(deaths,
 	    death_in_an_insert_short_of_memory_leaves_one_that_works);

@@ -1285,7 +1285,8 @@ settle(int steps, bool was_worker)
 }
 
 /*
- * Let an actor be killed at many instructions of an act, evenly spread.
+ * Let an actor be killed at many instructions of an act, evenly spread, or at
+ * every one if the environment has CHECK_EVERY_STEP: that takes very long.
  * Returns one at which the table had to be rebuilt, or -1 if no process can be
  * stepped here.  want is what the act returns when nobody dies.
  */
@@ -1786,7 +1787,8 @@ main(void)
 	tcase_add_test(alone, random_operations_agree_with_a_model);
 	suite_add_tcase(suite, alone);
 
-	tcase_set_timeout(deaths, 120);
+	tcase_set_timeout(deaths, getenv("CHECK_EVERY_STEP") == NULL ? 120 :
+	    3600);
 	tcase_add_test(deaths, death_in_a_join_of_a_new_question_loses_no_one);
 	tcase_add_test(deaths,
 	    death_in_a_join_does_not_leave_a_worker_asleep);

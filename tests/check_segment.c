@@ -32,7 +32,6 @@
 #define WAITS		50
 #define DEADLINE_MS	5000	/* for what takes microseconds */
 #define STEPS_MAX	20000	/* instructions; a use has a few hundred */
-#define KILLS		70	/* instructions to die at, evenly spread */
 #define EXIT_NO_TRACE	77	/* of a child that may not be traced */
 
 struct shared {
@@ -596,17 +595,15 @@ die_at_many_instructions(bool broken)
 {
 	unsigned founds[2] = { 0, 0 };
 	enum segment_result result;
-	int steps, total = STEPS_MAX, stride = 1;
+	int steps, total = STEPS_MAX;
 
 	stay_on_one_processor();
-	for (steps = total; steps >= 0; steps -= stride) {
+	for (steps = total; steps >= 0; steps--) {
 		if (broken)
 			die_holding(AMID_WRITES);
 		if (steps == STEPS_MAX) {
 			total = steps = step_and_kill(STEPS_MAX);
 			ck_assert_int_lt(total, STEPS_MAX);
-			stride = getenv("CHECK_EVERY_STEP") != NULL ? 1 :
-			    1 + (total - begun_at) / KILLS;
 		} else
 			step_and_kill(steps);
 		if (steps == -1) {

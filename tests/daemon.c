@@ -128,7 +128,8 @@ daemon_start(struct daemon *daemon, const char *options, ...)
 	va_start(ap, options);
 	vsnprintf(line + len, sizeof(line) - len, options, ap);
 	va_end(ap);
-	quiet = strstr(line, "log-level") != NULL;
+	quiet = strstr(line, "log-level") != NULL ||
+	    getenv("DNSD_FAULT") != NULL;
 	daemon->log = open_output();
 	daemon->mark = 0;
 	daemon->pid = spawn(line, daemon->log);
