@@ -40,6 +40,7 @@
 #define WATCH_MS		100
 #define READY_MS		10000	/* for all children to run at first */
 #define FAULTS_S		60	/* between restarts for faults */
+#define PIDFILE_TRIES		100	/* of 10 ms, after a restart */
 #define DESCRIPTORS		1024	/* beside mailboxes and upstreams */
 
 static volatile sig_atomic_t got_child, got_stop, got_reload, got_stats;
@@ -49,7 +50,7 @@ static pid_t		 pidfile_owner;
 static int		 parent = -1;	/* who waits to hear that we serve */
 static int		 faults_s;	/* when we restarted for faults */
 
-static void	open_pidfile(void);
+static void	open_pidfile(bool);
 static void	remove_pidfile(void);
 static void	raise_limit(void);
 static void	become_daemon(void);
@@ -86,7 +87,7 @@ master_run(const struct options *options, int argc, char **argv)
 		fatal("user %s, chroot %s: %s", options->user,
 		    options->chroot, error);
 	fault_init();
-	open_pidfile();
+	open_pidfile(again);
 	bind_all(&server, again ? &restart : NULL);
 	layout_make(&server, again ? &restart : NULL);
 	children_init(&server, enter_child);
@@ -94,9 +95,13 @@ master_run(const struct options *options, int argc, char **argv)
 		children_take(&restart, server.kept);
 	else if (!options->foreground)
 		become_daemon();
-	if (pidfile != NULL && pidfile_write(pidfile) == -1)
-		fatal("cannot write pidfile %s: %s", options->pidfile,
+	if (pidfile != NULL && pidfile_write(pidfile) == -1) {
+		if (!again)
+			fatal("cannot write pidfile %s: %s",
+			    options->pidfile, strerror(errno));
+		log_error("cannot write pidfile %s: %s", options->pidfile,
 		    strerror(errno));
+	}
 	server.master = getpid();
 	faults_s = restart.faults_s;
 	catch_signals();
@@ -110,29 +115,46 @@ master_run(const struct options *options, int argc, char **argv)
 	return (0);
 }
 
-/* Before anything else is touched: one daemon at a time. */
+/*
+ * Before anything else is touched: one daemon at a time.  A master that was
+ * restarted in place may find its own lock, held by a child that was forked
+ * just before and has not yet let go of it; it serves on in any case.
+ */
 static void
-open_pidfile(void)
+open_pidfile(bool again)
 {
 	const char *path = server.options.pidfile;
+	static const struct timespec pause = { .tv_nsec = 10000000 };
 	pid_t other = 0;
+	int i;
 
 	if (path[0] == '\0')
 		return;
 	pidfile = pidfile_open(path, 0644, &other);
+	for (i = 0; again && pidfile == NULL && errno == EEXIST &&
+	    i < PIDFILE_TRIES; i++) {
+		nanosleep(&pause, NULL);
+		pidfile = pidfile_open(path, 0644, &other);
+	}
+	if (pidfile == NULL && again) {
+		log_error("cannot write pidfile %s: %s", path,
+		    strerror(errno));
+		return;
+	}
 	if (pidfile == NULL && errno == EEXIST)
 		fatal("dnsd is running already with pid %ld (pidfile %s)",
 		    (long)other, path);
 	if (pidfile == NULL)
 		fatal("cannot write pidfile %s: %s", path, strerror(errno));
+	if (pidfile_owner == 0)
+		atexit(remove_pidfile);
 	pidfile_owner = getpid();
-	atexit(remove_pidfile);
 }
 
 static void
 remove_pidfile(void)
 {
-	if (pidfile_owner == getpid())
+	if (pidfile != NULL && pidfile_owner == getpid())
 		pidfile_remove(pidfile);
 }
 
@@ -349,7 +371,7 @@ reload(int argc, char **argv)
 	log_error("cannot restart: %s; the old configuration goes on",
 	    strerror(errno));
 	pidfile = NULL;
-	open_pidfile();
+	open_pidfile(true);
 	if (pidfile != NULL)
 		pidfile_write(pidfile);
 	while (bound > 0)

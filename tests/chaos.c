@@ -286,9 +286,9 @@ run_row(const struct row *row)
 	if (died)
 		say_last_words();
 	printf("%s %s: %s, %.1f s\n%s", row->id, skipped ? "SKIPPED" :
-	    gates_failed != 0 || gates == 0 ? "FAIL" : "pass", row->title,
+	    gates_failed != 0 || gates == 0 || interrupted ? "FAIL" : "pass", row->title,
 	    (stub_now_us() - start_us) / 1e6, report);
-	return (gates_failed == 0 && gates > 0);
+	return (gates_failed == 0 && gates > 0 && !interrupted);
 }
 
 /* Lower the rate till hits at that rate get through. */
