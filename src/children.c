@@ -11,16 +11,19 @@
  * One that is stopped or hangs still holds what it holds, so it is killed: it
  * has been stopped for PATIENCE_MS, or its beat says that it has been at work
  * on one thing for so long, or it waits though its mailbox was written or its
- * time has come.  All that is read of a child is atomics in its slot.
+ * time has come.  One that only waits for a processor is left alone.  All that
+ * is read of a child's memory is atomics in its slot.
  */
 
 #include <sys/wait.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "children.h"
@@ -37,9 +40,10 @@
 #define HEALTHY_MS		60000	/* then the pause begins anew */
 #define WATCH_MS		100	/* between two looks */
 #define PATIENCE_MS		250	/* with one that makes no progress */
+#define STARVED_MS		5000	/* without a processor, at most */
 #define REPEAT_MS		50	/* SIGTERM, till a child is gone */
-#define LISTENER_END_MS		1000	/* so long it may take to end */
-#define SPARE_END_MS		1000	/* beyond timeout, for the others */
+#define LISTENER_END_MS		3000	/* so long it may take to end */
+#define SPARE_END_MS		3000	/* beyond timeout, for the others */
 #define OFTEN			4	/* within FAULTS_MS: start anew */
 #define FAULTS_MS		60000
 #define REPORT_MS		10000	/* in which faults are told of */
@@ -53,6 +57,7 @@ struct child {
 	uint64_t	 ending_ms;	/* since when told to end; 0: not */
 	uint64_t	 stopped_ms;	/* since when it is stopped; 0: not */
 	uint64_t	 still_ms;	/* since when beat is the same */
+	uint64_t	 used_ms;	/* of a processor, at that time */
 	uint32_t	 beat;
 };
 
@@ -81,6 +86,8 @@ static bool	is_fault(int);
 static const char *describe_end(int);
 static const char *describe(unsigned);
 static bool	hangs(unsigned, uint64_t);
+static uint64_t	processor_ms(pid_t);
+static bool	is_runnable(pid_t);
 static uint64_t	end_limit_ms(unsigned);
 static void	press(unsigned, uint64_t);
 static bool	is_spare_stream(unsigned);
@@ -340,11 +347,54 @@ hangs(unsigned index, uint64_t now_ms)
 		child->beat = beat;
 		child->still_ms = now_ms;
 	}
-	if (beat % 2 == 0 && !slot->rung && slot->due_ms >= now_ms) {
+	if (beat % 2 == 0 && !slot->rung && slot->due_ms >= now_ms)
 		child->still_ms = now_ms;	/* it waits, and rightly */
+	if (now_ms == child->still_ms) {
+		child->used_ms = 0;
 		return (false);
 	}
-	return (now_ms >= child->still_ms + PATIENCE_MS);
+	if (child->used_ms == 0)
+		child->used_ms = processor_ms(child->pid);
+	if (now_ms < child->still_ms + PATIENCE_MS)
+		return (false);
+	/* One that has had no processor can't have made progress. */
+	return (now_ms >= child->still_ms + STARVED_MS ||
+	    !is_runnable(child->pid) ||
+	    processor_ms(child->pid) >= child->used_ms + PATIENCE_MS / 4);
+}
+
+/* The processor time of a process so far, in ms and never 0. */
+static uint64_t
+processor_ms(pid_t pid)
+{
+	struct timespec ts;
+	clockid_t clock;
+
+	if (clock_getcpuclockid(pid, &clock) != 0 ||
+	    clock_gettime(clock, &ts) == -1)
+		return (1);
+	return (1 + (uint64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000);
+}
+
+/* Does it want a processor?  Where it can't be told, no. */
+static bool
+is_runnable(pid_t pid)
+{
+	char path[64], text[512];
+	const char *state = NULL;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
+	if ((fd = open(path, O_RDONLY | O_CLOEXEC)) == -1)
+		return (false);
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n > 0) {
+		text[n] = '\0';
+		state = strrchr(text, ')');	/* behind the name */
+	}
+	return (state != NULL && strncmp(state, ") R", 3) == 0);
 }
 
 static uint64_t

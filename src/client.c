@@ -131,6 +131,9 @@ hand_over(struct client *client, const struct dns_query *query,
 		return (CLIENT_WAITS);
 	case PENDING_DUPLICATE:
 		return (drop(client, METRIC_DROP_DUPLICATE));
+	case PENDING_CROWDED:
+		metrics_add(&client->slot->metrics, METRIC_SERVFAIL, 1);
+		return (refuse(client, query, DNS_RCODE_SERVFAIL, 0));
 	case PENDING_FULL:
 		return (drop(client, METRIC_DROP_QUEUE));
 	case PENDING_BUSY:

@@ -24,6 +24,7 @@
 #define POINTERS_MAX	127		/* as many as a name has labels */
 #define TYPE_META_FIRST	249		/* TKEY; then TSIG, IXFR, AXFR, ... */
 #define TYPE_META_LAST	254		/* MAILA */
+#define SHORT_LABEL	3		/* as the co of co.uk, or the com */
 #define TTL_MAX		0x7fffffff	/* RFC 2181 8 */
 #define TTL_CEILING	86400		/* keep nothing for longer */
 #define TTL_CEILING_NEG	3600		/* nor what isn't there (RFC 2308 5) */
@@ -355,6 +356,21 @@ void
 dns_key_set_type(uint8_t *key, size_t key_len, uint16_t type)
 {
 	dns_put16(key + key_len - 3, type);
+}
+
+size_t
+dns_key_suffix(const uint8_t *key, size_t key_len)
+{
+	/* The starts of the last three labels before the root. */
+	size_t last[3] = { 0, 0, 0 }, at = 0;
+
+	while (at + 4 < key_len && key[at] != 0) {
+		last[0] = last[1];
+		last[1] = last[2];
+		last[2] = at;
+		at += key[at] + 1;
+	}
+	return (last[2] - last[1] <= SHORT_LABEL + 1 ? last[0] : last[1]);
 }
 
 void

@@ -126,6 +126,13 @@ uint8_t	 dns_key_flags(const uint8_t *key, size_t key_len);
 void	 dns_key_set_type(uint8_t *key, size_t key_len, uint16_t type);
 
 /*
+ * Where in a key the suffix begins that its name has in common with the others
+ * of a zone: the last two labels, or three where they are as short as in
+ * co.uk.  Any bytes may stand in the key.
+ */
+size_t	 dns_key_suffix(const uint8_t *key, size_t key_len);
+
+/*
  * Which letters of a name are capitals: a bit for each byte, so that the name
  * as a client wrote it can be made again from the one in the key.
  */

@@ -76,6 +76,8 @@ master_run(const struct options *options, int argc, char **argv)
 	if (argv[0] == NULL)
 		fatal("out of memory");
 	again = restart_take(&restart);
+	if (!again)
+		closefrom(STDERR_FILENO + 1);	/* what our parent left open */
 	restart_remember(argv[0]);
 	if (again && !options->foreground)
 		log_open_syslog();

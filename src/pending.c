@@ -22,6 +22,7 @@
  *	every entry in use is in the chain of the bucket that its hash says,
  *	and on one list: the queue (QUEUED), its worker's given list (GIVEN),
  *	or the asking list (ASKING), each in order of arrival
+ *	suffixes[s] = entries in use whose name ends in the suffix s
  *	load[w] = entries that are GIVEN or ASKING by w <= per_worker
  *	every node in use is once on the list of its owner, newest first
  *
@@ -41,6 +42,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dns.h"
 #include "fault.h"
 #include "pending.h"
 #include "segment.h"
@@ -49,6 +51,9 @@
 #define NODES_MIN	4096
 #define NODES_SHARE	4	/* of all nodes one entry may have 1/4 */
 #define SCAN_MAX	64	/* nodes searched for a retransmission */
+#define SUFFIXES	1024	/* that are counted apart */
+#define SUFFIX_SHARE	4	/* when all are full, one may have 1/4 */
+#define SUFFIX_MIN	64	/* or so many */
 #define LOCK_WAITS	8	/* waits for the lock, of 5 ms */
 #define KEEPS_PLACE_MS	1000	/* so long a question keeps its place */
 
@@ -77,6 +82,7 @@ struct pending_entry {
 	/* Written under the lock while FREE; then read by its worker. */
 	uint64_t		 hash;
 	uint64_t		 since_ms;
+	uint32_t		 suffix;	/* which of suffixes[] */
 	uint32_t		 key_len;
 	uint8_t			 key[PENDING_KEY_MAX];
 };
@@ -127,6 +133,7 @@ struct pending {
 	uint32_t		 free_node;
 	_Atomic uint32_t	 entries_fresh;	/* handed out ever, so many */
 	_Atomic uint32_t	 nodes_fresh;
+	uint32_t		 suffixes[SUFFIXES];	/* entries of each */
 	uint32_t		 bucket[];
 };
 
@@ -149,6 +156,7 @@ static enum pending_result begin_locked(struct pending *, uint64_t,
 			    const uint8_t *, size_t,
 			    const struct pending_waiter *, uint64_t,
 			    _Atomic uint32_t *);
+static uint32_t		 suffix_of(const uint8_t *, size_t);
 static uint32_t		 choose_worker_locked(const struct pending *);
 static uint32_t		 oldest_gives_way_locked(struct pending *, uint64_t);
 static void		 take_locked(struct pending *, uint32_t, uint32_t,
@@ -292,6 +300,7 @@ rebuild_locked(struct pending *pending)
 	memset(pending->bucket, 0, pending->buckets * sizeof(uint32_t));
 	memset(&pending->queue, 0, sizeof(pending->queue));
 	memset(&pending->asking, 0, sizeof(pending->asking));
+	memset(pending->suffixes, 0, sizeof(pending->suffixes));
 	pending->free_entry = pending->free_node = 0;
 	for (i = 0; i < pending->limits.workers; i++) {
 		memset(&worker_at(pending, i)->given, 0, sizeof(struct list));
@@ -400,6 +409,7 @@ begin_locked(struct pending *pending, uint64_t hash, const uint8_t *key,
 	struct pending_entry *entry;
 	uint32_t index, node, worker, ring = PENDING_NO_WORKER;
 	enum state state = GIVEN;
+	uint32_t suffix = suffix_of(key, key_len);
 
 	index = entry_peek_locked(pending);
 	node = node_peek_locked(pending);
@@ -409,6 +419,10 @@ begin_locked(struct pending *pending, uint64_t hash, const uint8_t *key,
 	if (worker == PENDING_NO_WORKER) {
 		state = QUEUED;
 		worker = 0;
+		if (pending->suffixes[suffix] >= SUFFIX_MIN &&
+		    pending->suffixes[suffix] >= pending->limits.workers *
+		    pending->limits.per_worker / SUFFIX_SHARE)
+			return (PENDING_CROWDED);
 		if (pending->queue.count >= pending->limits.queue) {
 			ring = oldest_gives_way_locked(pending, now_ms);
 			if (ring == PENDING_NO_WORKER)
@@ -421,6 +435,7 @@ begin_locked(struct pending *pending, uint64_t hash, const uint8_t *key,
 	segment_dirty(&pending->lock);
 	entry = entry_at(pending, index);
 	entry->hash = hash;
+	entry->suffix = suffix;
 	entry->key_len = key_len;
 	memcpy(entry->key, key, key_len);
 	entry->since_ms = entry->listed_ms = now_ms;
@@ -437,6 +452,22 @@ begin_locked(struct pending *pending, uint64_t hash, const uint8_t *key,
 	place_locked(pending, index);
 	segment_clean(&pending->lock);
 	return (state == GIVEN ? PENDING_GIVEN : PENDING_QUEUED);
+}
+
+/*
+ * Random names of one zone, asked to wear its servers out, have a suffix in
+ * common: they must leave room for others.  FNV-1a, since what a collision
+ * brings, whoever makes it has already.
+ */
+static uint32_t
+suffix_of(const uint8_t *key, size_t key_len)
+{
+	uint32_t hash = 2166136261U;
+	size_t at;
+
+	for (at = dns_key_suffix(key, key_len); at + 3 < key_len; at++)
+		hash = (hash ^ key[at]) * 16777619U;
+	return (hash % SUFFIXES);
 }
 
 /* The least busy of the preferred ones; else the next that has room. */
@@ -649,6 +680,7 @@ free_locked(struct pending *pending, uint32_t index)
 	while (*link != index)
 		link = &entry_at(pending, *link)->chain;
 	*link = entry->chain;
+	pending->suffixes[entry->suffix]--;
 	list_remove(pending, &pending->asking, index);
 	for (node = entry->first; node != 0; node = next) {
 		next = node_at(pending, node)->next;
@@ -720,6 +752,7 @@ place_locked(struct pending *pending, uint32_t index)
 
 	entry->chain = *bucket;
 	*bucket = index;
+	pending->suffixes[entry->suffix]++;
 	list_insert(pending, list_of(pending, entry), index);
 	if (word_state(entry->word) != QUEUED)
 		worker_at(pending, word_worker(entry->word))->load++;
@@ -846,6 +879,7 @@ pending_check(const struct pending *pending)
 	uint8_t *entries = calloc(1, pending->entries + (size_t)1);
 	uint8_t *nodes = calloc(1, pending->nodes + (size_t)1);
 	uint32_t *load = calloc(pending->limits.workers, sizeof(*load));
+	uint32_t *suffixes = calloc(SUFFIXES, sizeof(*suffixes));
 	uint32_t i, index, used = 0;
 	uint64_t word;
 	int n, rule = 0;
@@ -871,6 +905,8 @@ pending_check(const struct pending *pending)
 			rule = 4;
 		else if (entries[i] && !check_entry(pending, i, nodes))
 			rule = 5;
+		suffixes[entry_at(pending, i)->suffix] +=
+		    word_state(word) != FREE;
 		if (word_state(word) == GIVEN || word_state(word) == ASKING)
 			load[word_worker(word)]++;
 	}
@@ -899,8 +935,12 @@ pending_check(const struct pending *pending)
 		if (nodes[i] != 1)
 			rule = 11;
 	}
+	if (rule == 0 && memcmp(suffixes, pending->suffixes,
+	    sizeof(pending->suffixes)) != 0)
+		rule = 12;
 	free(entries);
 	free(nodes);
+	free(suffixes);
 	free(load);
 	return (rule);
 }

@@ -37,6 +37,7 @@ enum pending_result {
 	PENDING_JOINED,		/* the question was pending already */
 	PENDING_DUPLICATE,	/* the same client and ID wait already */
 	PENDING_FULL,		/* no room, to be dropped */
+	PENDING_CROWDED,	/* no room for more of its suffix: SERVFAIL */
 	PENDING_BUSY		/* the table is held, to be dropped */
 };
 

@@ -51,6 +51,7 @@
 #define PAGE		4096
 #define SWEEP_MS	100
 #define UNREAD_MS	2000	/* for a client to take what it asked for */
+#define LAST_MS		2000	/* beyond timeout, at the end */
 #define ACCEPTS		64	/* at once; then the others have their turn */
 #define REPLIES		64
 #define TAG_MAILBOX	UINT32_MAX
@@ -139,6 +140,7 @@ stream_run(const struct server *server, unsigned number)
 	struct sigaction action = { .sa_handler = stop_soon };
 	struct stream stream = { .server = server, .number = number,
 	    .mailbox = server->stream_mailbox[number].end[MAIL_OWNER] };
+	uint64_t end_ms;
 	unsigned i;
 	sigset_t none;
 
@@ -149,6 +151,7 @@ stream_run(const struct server *server, unsigned number)
 		turn(&stream, &none);
 
 	/* No more clients and no more queries; who waits gets its reply. */
+	end_ms = mono_ms() + server->options.timeout + LAST_MS;
 	for (i = 0; i < server->options.listen.count; i++)
 		poller_close(stream.poller, server->stream_socket[i]);
 	do {
@@ -160,7 +163,7 @@ stream_run(const struct server *server, unsigned number)
 		}
 		if (stream.used > 0)
 			turn(&stream, &none);
-	} while (stream.used > 0);
+	} while (stream.used > 0 && mono_ms() < end_ms);
 }
 
 static void

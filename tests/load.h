@@ -38,26 +38,26 @@ struct load {
 	uint32_t		 rate;		/* queries/s; 0: a flood */
 	uint32_t		 hot;		/* names that are hot */
 	uint32_t		 share[ORACLE_KINDS];	/* of 1000 queries */
-	bool			 in_turn;	/* each hot name once, then end */
+	bool			 in_turn;	/* each hot name once */
 
 	/* Atomic; the test may write them while the load is on. */
 	_Atomic uint32_t	 stop;
 	_Atomic uint64_t	 cut_us;	/* later queries may be lost */
 
 	/* Atomic; the generator writes them. */
-	_Atomic uint32_t	 number;	/* the next name; never set back */
+	_Atomic uint32_t	 number;	/* the next name's */
 	_Atomic uint64_t	 packets;	/* sent, with retries */
 	_Atomic uint64_t	 replies;	/* datagrams that came */
 
 	/* The generator's; to be read after load_end(). */
 	struct load_kind	 kind[ORACLE_KINDS];
 	uint64_t		 wrong;		/* anything but a true reply */
-	uint64_t		 again;		/* true, but replied to before */
-	uint64_t		 beyond;	/* sent after cut_us, no reply */
-	uint64_t		 unread;	/* replies the kernel dropped */
-	uint64_t		 errors;	/* sends that failed */
-	uint64_t		 gap_us;	/* longest time without a reply */
-	uint64_t		 stall_us;	/* longest turn of the generator */
+	uint64_t		 again;		/* true, but not the first */
+	uint64_t		 beyond;	/* lost, but after cut_us */
+	uint64_t		 unread;	/* replies dropped here */
+	uint64_t		 errors;	/* of sending */
+	uint64_t		 gap_us;	/* longest without a reply */
+	uint64_t		 stall_us;	/* longest turn of ours */
 	uint64_t		 took_us;
 	pid_t			 pid;
 };
