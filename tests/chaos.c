@@ -131,7 +131,8 @@ static bool	begin(const char *, const char *, ...)
 		    __attribute__((__format__(__printf__, 2, 3)));
 static void	write_config(const char *, ...)
 		    __attribute__((__format__(__printf__, 1, 2)));
-static void	write_config_args(const char *, va_list);
+static void	write_config_args(const char *, va_list)
+		    __attribute__((__format__(__printf__, 1, 0)));
 static void	warm(void);
 static void	finish(uint64_t);
 static void	end_daemon(unsigned);
