@@ -1625,6 +1625,32 @@ START_TEST(siphash_agrees_with_another_implementation)
 }
 END_TEST
 
+START_TEST(suffix_is_what_a_zone_has_in_common)
+{
+	static const struct {
+		const char	*key;
+		size_t		 len;
+		size_t		 suffix;
+	} keys[] = {
+		{ "\001a\006victim\003com\0\0\1\0", 17, 2 },
+		{ "\001a\001b\006victim\003com\0\0\1\0", 19, 4 },
+		{ "\001a\003abc\002co\002uk\0\0\1\0", 16, 2 },
+		{ "\006victim\003com\0\0\1\0", 15, 0 },
+		{ "\003com\0\0\1\0", 8, 0 },
+		{ "\0\0\1\0", 4, 0 },
+		{ "\377\377\377\377\377\377", 6, 0 }	/* no name */
+	};
+	size_t i, at;
+
+	for (i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		at = dns_key_suffix((const uint8_t *)keys[i].key,
+		    keys[i].len);
+		ck_assert_msg(at == keys[i].suffix, "%zu: %zu, not %zu", i,
+		    at, keys[i].suffix);
+	}
+}
+END_TEST
+
 START_TEST(siphash_depends_on_key_and_length_and_every_byte)
 {
 	uint64_t key[2] = { 1, 2 }, before;
@@ -1723,6 +1749,7 @@ replies(void)
 	tcase_add_test(tc, cursor_refuses_plain_names_over_255_bytes);
 	tcase_add_test(tc, reply_of_65535_bytes_is_parsed);
 	tcase_add_test(tc, ttl_ages_and_is_never_below_1);
+	tcase_add_test(tc, suffix_is_what_a_zone_has_in_common);
 	return (tc);
 }
 

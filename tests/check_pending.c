@@ -961,6 +961,40 @@ model_restart(uint32_t worker)
 	model_ready[worker] = true;
 }
 
+/* Join for a name that is unlike all others but for its zone. */
+static enum pending_result
+join_name(uint32_t number, const char *zone)
+{
+	struct pending_waiter waiter = waiter_make(number);
+	uint8_t key[PENDING_KEY_MAX];
+	size_t zone_len = strlen(zone);
+	_Atomic uint32_t ring;
+
+	key[0] = 4;
+	memcpy(key + 1, &number, 4);
+	key[5] = zone_len;
+	memcpy(key + 6, zone, zone_len);
+	memcpy(key + 6 + zone_len, "\007example\0\0\1\0", 12);
+	return (pending_join(pending, mix(number), key, 18 + zone_len,
+	    &waiter, now, &ring));
+}
+
+START_TEST(one_suffix_takes_no_more_than_its_share_of_full_workers)
+{
+	uint32_t i;
+
+	make(10, 32, 100, 2, 10);
+	/* As long as there is room it may have it all. */
+	for (i = 0; i < 320; i++)
+		ck_assert_int_eq(join_name(i, "victim"), PENDING_GIVEN);
+	ck_assert_int_eq(join_name(1000, "victim"), PENDING_CROWDED);
+	ck_assert_int_eq(join_name(1001, "others"), PENDING_QUEUED);
+	ck_assert_int_eq(pending_check(pending), 0);
+	/* Who asks what is pending already is no new question. */
+	ck_assert_int_eq(join_name(0, "victim"), PENDING_DUPLICATE);
+}
+END_TEST
+
 START_TEST(random_operations_agree_with_a_model)
 {
 	unsigned operations, gave_way = 0, asking, queued, waiters;
@@ -1784,6 +1818,8 @@ main(void)
 	tcase_add_test(alone, replaced_worker_takes_nothing_from_others);
 	tcase_add_test(alone, one_question_cannot_use_up_all_places);
 	tcase_add_test(alone, all_places_can_be_used_again_and_again);
+	tcase_add_test(alone,
+	    one_suffix_takes_no_more_than_its_share_of_full_workers);
 	tcase_add_test(alone, random_operations_agree_with_a_model);
 	suite_add_tcase(suite, alone);
 
