@@ -1472,8 +1472,8 @@ START_TEST(options_take_every_form)
 	static const char *expected[] = { "workers 5\n", "queue-size 6\n",
 	    "cache-size 7\n", "timeout 1500ms\n", "log-level debug\n",
 	    "listen 0.0.0.0:54,127.0.0.1:5353,[::1]:53\n",
-	    "upstreams 1.1.1.1:53,[2606:4700:4700::1111]:53,"
-	    "[2606:4700:4700::1001]:53,9.9.9.9:5353\n",
+	    ("upstreams 1.1.1.1:53,[2606:4700:4700::1111]:53,"
+	    "[2606:4700:4700::1001]:53,9.9.9.9:5353\n"),
 	    "stats-interval 90s\n" };
 	static char first[8192], second[8192];
 	char path[256];
