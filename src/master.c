@@ -106,6 +106,7 @@ master_run(const struct options *options, int argc, char **argv)
 	}
 	server.master = getpid();
 	faults_s = restart.faults_s;
+	restart_free(&restart);
 	catch_signals();
 
 	supervise(argc, argv);
@@ -415,8 +416,6 @@ hand_over(const int *more, unsigned bound, char **argv)
 		    sizeof(server.stream_mailbox[n].end));
 	restart_exec(&restart, argv);
 	error = errno;
-	free(restart.socket);
-	free(restart.mailbox);
-	free(restart.pid);
+	restart_free(&restart);
 	errno = error;
 }

@@ -201,6 +201,14 @@ encode(const struct restart *restart)
 	return (text);
 }
 
+void
+restart_free(struct restart *restart)
+{
+	free(restart->socket);
+	free(restart->mailbox);
+	free(restart->pid);
+}
+
 bool
 restart_take(struct restart *restart)
 {

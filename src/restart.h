@@ -41,6 +41,9 @@ int	 restart_check(int argc, char *const *argv);
  */
 void	 restart_exec(struct restart *restart, char *const *argv);
 
+/* Free the arrays. */
+void	 restart_free(struct restart *restart);
+
 /* Did an image before this one hand something over?  If so, take it. */
 bool	 restart_take(struct restart *restart);
 

@@ -2253,13 +2253,13 @@ enum fault {
 	NO_RESPONSE,
 	TRUNCATED_AGAIN,
 	GARBAGE,
-	FAULTS
+	TCP_FAULTS
 };
 
 struct liar {
 	char		 text[ADDR_TEXT_MAX];
 	uint16_t	 port;
-	_Atomic uint32_t connections[FAULTS];
+	_Atomic uint32_t connections[TCP_FAULTS];
 };
 
 static struct liar *liar;
@@ -2302,7 +2302,7 @@ liar_act(int fd)
 		return;
 	fault = (in[DNS_HEADER_LEN + 1] | 0x20) - 'a';
 	len = liar_reply(out, in, len);
-	if (len == 0 || fault < 0 || fault >= FAULTS)
+	if (len == 0 || fault < 0 || fault >= TCP_FAULTS)
 		return;
 	liar->connections[fault]++;
 	switch (fault) {
@@ -2461,11 +2461,11 @@ START_TEST(upstream_that_is_bad_at_tcp_costs_no_more_than_a_try)
 	    liar->text, other->text));
 	fd = dial();
 	began = stub_now_us();
-	for (fault = 1; fault < FAULTS; fault++) {
+	for (fault = 1; fault < TCP_FAULTS; fault++) {
 		fault_name(name, fault);
 		send_name(fd, name, fault);
 	}
-	for (n = 1; n < FAULTS; n++) {
+	for (n = 1; n < TCP_FAULTS; n++) {
 		take(fd);
 		fault_name(name, got.id);
 		assert_truth(name);
@@ -2473,7 +2473,7 @@ START_TEST(upstream_that_is_bad_at_tcp_costs_no_more_than_a_try)
 	/* Those that stall are waited for at the same time. */
 	ck_assert_msg(stub_now_us() - began < 3500000, "it took %llu us",
 	    (unsigned long long)(stub_now_us() - began));
-	for (fault = 1; fault < FAULTS; fault++) {
+	for (fault = 1; fault < TCP_FAULTS; fault++) {
 		fault_name(name, fault);
 		/* None, where a slow machine let the other answer first. */
 		ck_assert_msg(liar->connections[fault] <= 1,
@@ -2481,7 +2481,7 @@ START_TEST(upstream_that_is_bad_at_tcp_costs_no_more_than_a_try)
 		connections += liar->connections[fault];
 		ck_assert_uint_eq(stub_asked_tcp(other, name, TYPE_A), 0);
 	}
-	ck_assert_uint_ge(connections, FAULTS / 2);
+	ck_assert_uint_ge(connections, TCP_FAULTS / 2);
 	ck_assert_uint_ge(daemon_stat(&dnsd, liar->text, "errors"), 4);
 	ck_assert(!daemon_logged(&dnsd, "died", 0));
 	ask_on(fd, "good.test");
@@ -2538,11 +2538,11 @@ START_TEST(only_upstream_that_is_bad_at_tcp_ends_in_a_reply)
 	    "-timeout 1500ms", liar->text));
 	fd = dial();
 	began = stub_now_us();
-	for (fault = 1; fault < FAULTS; fault++) {
+	for (fault = 1; fault < TCP_FAULTS; fault++) {
 		fault_name(name, fault);
 		send_name(fd, name, fault);
 	}
-	for (n = 1; n < FAULTS; n++) {
+	for (n = 1; n < TCP_FAULTS; n++) {
 		take(fd);
 		ck_assert_msg(got.rcode == DNS_RCODE_SERVFAIL ||
 		    (got.flags & DNS_FLAG_TC), "fault %u: rcode %u", got.id,
