@@ -47,7 +47,7 @@
 #define OFTEN			4	/* within FAULTS_MS: start anew */
 #define FAULTS_MS		60000
 #define REPORT_MS		10000	/* in which faults are told of */
-#define REPORTS			3	/* one by one, and then their number */
+#define REPORTS			1	/* in full, and then their number */
 
 struct child {
 	pid_t		 pid;		/* 0: not running */
