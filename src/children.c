@@ -159,7 +159,6 @@ run(unsigned index)
 	signal(SIGUSR1, SIG_IGN);
 	setproctitle("%s", describe(index));
 	privileges_drop(&server->privileges, server->master);
-	slot->pid = getpid();
 	slot_works(slot);
 	slot->state = SLOT_RUNNING;
 	send(server->relay[1], "\377", 1, MSG_DONTWAIT);
@@ -210,7 +209,6 @@ bury(unsigned index, int status, uint64_t now_ms)
 	child->ending_ms = 0;
 	child->start_ms = now_ms;
 	slot->state = SLOT_EMPTY;
-	slot->pid = 0;
 	if (index >= first_worker)
 		pending_worker_dead(server->pending, index - first_worker);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == SERVER_EXIT_CONFIG) {

@@ -7,8 +7,8 @@
  * answers keep their speed whatever the workers wait for.
  *
  * What has come is taken as one batch; the replies that client.c can make at
- * once go out together at its end.  Every datagram ends as a reply, as a counted drop,
- * or as a waiter in the pending table, whose worker counts it.
+ * once go out together at its end.  Every datagram ends as a reply, as a
+ * counted drop, or as a waiter in the pending table, whose worker counts it.
  */
 
 #include <sys/socket.h>

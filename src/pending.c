@@ -70,16 +70,16 @@ struct pending_entry {
 	/* Atomic. */
 	_Atomic uint32_t	 first;		/* node, the newest */
 	_Atomic uint32_t	 must_end;
+	_Atomic uint32_t	 takes;		/* more than 1: its worker died */
 
 	/* Protected by the lock. */
 	uint32_t		 chain;		/* of the bucket, or free */
 	uint32_t		 next;		/* of the list it is on */
 	uint32_t		 prev;
 	uint32_t		 nodes;
-	_Atomic uint32_t	 takes;		/* more than 1: its worker died */
 	uint64_t		 listed_ms;	/* when it came on its list */
 
-	/* Written under the lock while FREE; then read by its worker. */
+	/* Written under the lock while FREE; then only read. */
 	uint64_t		 hash;
 	uint64_t		 since_ms;
 	uint32_t		 suffix;	/* which of suffixes[] */

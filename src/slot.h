@@ -23,7 +23,6 @@ enum slot_state {
 struct slot {
 	/* Atomic. */
 	_Alignas(SEGMENT_ALIGN) _Atomic uint32_t state;
-	_Atomic uint32_t pid;
 	_Atomic uint32_t wake;	/* the worker about to be rung, or none */
 	_Atomic uint32_t beat;	/* odd while it works, even while it waits */
 	_Atomic uint32_t rung;	/* its mailbox was written and not yet read */
