@@ -44,6 +44,7 @@
 #define REPEAT_MS		50	/* SIGTERM, till a child is gone */
 #define LISTENER_END_MS		3000	/* so long it may take to end */
 #define SPARE_END_MS		3000	/* beyond timeout, for the others */
+#define REPLACED_SHARE		4	/* of the workers 1/4 at a time */
 #define OFTEN			4	/* within FAULTS_MS: start anew */
 #define FAULTS_MS		60000
 #define REPORT_MS		10000	/* in which faults are told of */
@@ -59,6 +60,7 @@ struct child {
 	uint64_t	 still_ms;	/* since when beat is the same */
 	uint64_t	 used_ms;	/* of a processor, at that time */
 	uint32_t	 beat;
+	bool		 old;		/* a worker of the image before */
 };
 
 static struct server	*server;
@@ -78,6 +80,8 @@ static unsigned		 faults;
 static unsigned		 reports;	/* of faults, since reported_ms */
 static uint64_t		 reported_ms;
 
+static void	replace_some(uint64_t);
+static void	end(unsigned, uint64_t);
 static void	start(unsigned);
 static void	run(unsigned) __attribute__((__noreturn__));
 static void	bury(unsigned, int, uint64_t);
@@ -118,6 +122,37 @@ children_start(uint64_t now_ms)
 		    !is_spare_stream(i))
 			start(i);
 	}
+	replace_some(now_ms);
+}
+
+/*
+ * Have more of the old workers end; never so many at once that new questions
+ * find no one to ask them.
+ */
+static void
+replace_some(uint64_t now_ms)
+{
+	unsigned amid = 0, i;
+
+	for (i = first_worker; i < total; i++)
+		amid += children[i].pid != 0 && (children[i].ending_ms != 0 ||
+		    server->slots[i].state != SLOT_RUNNING);
+	for (i = first_worker; i < total &&
+	    amid <= server->workers / REPLACED_SHARE; i++) {
+		if (!children[i].old)
+			continue;
+		end(i, now_ms);
+		amid++;
+	}
+}
+
+/* Tell a child to finish what it has; a new one takes its place. */
+static void
+end(unsigned index, uint64_t now_ms)
+{
+	children[index].old = false;
+	children[index].ending_ms = now_ms;
+	kill(children[index].pid, SIGTERM);
 }
 
 static void
@@ -206,6 +241,7 @@ bury(unsigned index, int status, uint64_t now_ms)
 	bool asked = child->ending_ms != 0;
 
 	child->pid = 0;
+	child->old = false;
 	child->ending_ms = 0;
 	child->start_ms = now_ms;
 	slot->state = SLOT_EMPTY;
@@ -436,8 +472,9 @@ children_run(bool all)
 	unsigned i;
 
 	for (i = 0; i < (all ? total : server->sockets); i++) {
-		if (server->slots[i].state != SLOT_RUNNING &&
-		    !is_spare_stream(i))
+		if (!is_spare_stream(i) && (children[i].old ||
+		    children[i].ending_ms != 0 ||
+		    server->slots[i].state != SLOT_RUNNING))
 			return (false);
 	}
 	return (true);
@@ -468,8 +505,9 @@ children_take(const struct restart *restart, bool kept)
 		if (kept && i < total) {
 			children[i].pid = pids[i];
 			children[i].started_ms = now_ms;
-			children[i].ending_ms = now_ms;
-			kill(pids[i], SIGTERM);
+			children[i].old = i >= first_worker;
+			if (i < first_worker)
+				end(i, now_ms);
 		} else
 			strangers[strangers_len++] = (struct stranger){
 			    .pid = pids[i], .last = i >= restart->firsts };

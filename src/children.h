@@ -18,7 +18,10 @@
  */
 void	 children_init(struct server *server, void (*enter)(void));
 
-/* Start those that are due. */
+/*
+ * Start those that are due, and have some of the old ones end that are to be
+ * replaced.
+ */
 void	 children_start(uint64_t now_ms);
 
 /* Take note of all who have died; they become due again. */
@@ -33,7 +36,7 @@ void	 children_watch(uint64_t now_ms);
 /* When children_start() has something to do next, or CHILDREN_NEVER. */
 uint64_t children_due_ms(void);
 
-/* Do all run that should, or at least the listeners? */
+/* Do all run that should, none of them old, or at least the listeners? */
 bool	 children_run(bool all);
 
 /*
