@@ -136,7 +136,7 @@ replace_some(uint64_t now_ms)
 
 	for (i = first_worker; i < total; i++)
 		amid += children[i].pid != 0 && (children[i].ending_ms != 0 ||
-		    server->slots[i].state != SLOT_RUNNING);
+		    !pending_worker_ready(server->pending, i - first_worker));
 	for (i = first_worker; i < total &&
 	    amid <= server->workers / REPLACED_SHARE; i++) {
 		if (!children[i].old)
@@ -505,8 +505,10 @@ children_take(const struct restart *restart, bool kept)
 		if (kept && i < total) {
 			children[i].pid = pids[i];
 			children[i].started_ms = now_ms;
-			children[i].old = i >= first_worker;
-			if (i < first_worker)
+			children[i].old = i >= first_worker &&
+			    pending_worker_ready(server->pending,
+			    i - first_worker);
+			if (!children[i].old)
 				end(i, now_ms);
 		} else
 			strangers[strangers_len++] = (struct stranger){

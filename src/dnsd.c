@@ -6,10 +6,12 @@
  */
 
 #include <stdio.h>
+#include <unistd.h>
 
 #include "log.h"
 #include "master.h"
 #include "options.h"
+#include "restart.h"
 
 #define EXIT_USAGE	2
 
@@ -18,11 +20,14 @@ main(int argc, char **argv)
 {
 	char error[OPTIONS_ERROR_MAX];
 	static struct options options;
+	int config = restart_config();
 
-	if (options_read(&options, argc, argv, error) == -1) {
+	if (options_read(&options, config, argc, argv, error) == -1) {
 		fprintf(stderr, "%s\n", error);
 		return (EXIT_USAGE);
 	}
+	if (config != -1)
+		close(config);
 	if (options.help) {
 		options_usage(stdout);
 		return (0);

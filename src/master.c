@@ -62,7 +62,8 @@ static void	supervise(int, char **);
 static void	announce(void);
 static void	wait_for_news(uint64_t);
 static void	reload(int, char **);
-static void	hand_over(const int *, unsigned, char **);
+static void	reload_checked(int, int, char **);
+static void	hand_over(int, const int *, unsigned, char **);
 
 int
 master_run(const struct options *options, int argc, char **argv)
@@ -355,13 +356,22 @@ wait_for_news(uint64_t limit_ms)
 static void
 reload(int argc, char **argv)
 {
+	int config = restart_copy(server.options.config);
+
+	if (restart_check(config, argc, argv) == 0)
+		reload_checked(config, argc, argv);
+	if (config != -1)
+		close(config);
+}
+
+static void
+reload_checked(int config, int argc, char **argv)
+{
 	static struct options options;
 	char error[OPTIONS_ERROR_MAX];
 	int more[2 * OPTIONS_ADDRS_MAX], bound;
 
-	if (restart_check(argc, argv) == -1)
-		return;
-	if (options_read(&options, argc, argv, error) == -1) {
+	if (options_read(&options, config, argc, argv, error) == -1) {
 		log_error("%s; the old configuration goes on", error);
 		return;
 	}
@@ -370,7 +380,7 @@ reload(int argc, char **argv)
 		return;
 	log_info("restarting in place");
 	pidfile_close(pidfile);		/* the next image opens it again */
-	hand_over(more, bound, argv);
+	hand_over(config, more, bound, argv);
 	log_error("cannot restart: %s; the old configuration goes on",
 	    strerror(errno));
 	pidfile = NULL;
@@ -383,9 +393,10 @@ reload(int argc, char **argv)
 
 /* Exec with all that we have.  Returns if that fails, with errno. */
 static void
-hand_over(const int *more, unsigned bound, char **argv)
+hand_over(int config, const int *more, unsigned bound, char **argv)
 {
-	struct restart restart = { .segment = server.segment,
+	struct restart restart = { .config = config,
+	    .segment = server.segment,
 	    .relay = { server.relay[0], server.relay[1] },
 	    .faults_s = faults_s };
 	size_t listens = server.streams == 0 ? 0 :

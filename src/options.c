@@ -21,6 +21,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "dns.h"
 #include "log.h"
@@ -146,7 +147,7 @@ static const char *const level_names[] = {
 
 static int	read_arguments(struct options *, int, char *const *, bool,
 		    struct source *);
-static int	read_file(struct options *, struct source *, bool);
+static int	read_file(struct options *, struct source *, int, bool);
 static int	read_line(struct options *, char *, struct source *);
 static const struct option *find(const char *);
 static int	set(struct options *, const struct option *, const char *,
@@ -165,8 +166,8 @@ static int	check_whole(const struct options *, char *);
 static void	print_duration(char *, size_t, uint64_t);
 
 int
-options_read(struct options *options, int argc, char *const *argv,
-    char error[OPTIONS_ERROR_MAX])
+options_read(struct options *options, int config, int argc,
+    char *const *argv, char error[OPTIONS_ERROR_MAX])
 {
 	struct source defaults = { .error = error };
 	struct source look = { .error = error };
@@ -191,7 +192,7 @@ options_read(struct options *options, int argc, char *const *argv,
 		return (0);
 	}
 	file.file = first.config;
-	if (read_file(options, &file,
+	if (read_file(options, &file, config,
 	    strcmp(first.config, DNSD_CONFIG) != 0) == -1 ||
 	    read_arguments(options, argc, argv, false, &line) == -1)
 		return (-1);
@@ -247,16 +248,24 @@ read_arguments(struct options *options, int argc, char *const *argv,
 	return (0);
 }
 
-/* Read the configuration file, if there is one or it must_exist. */
+/*
+ * Read the configuration file, if there is one or it must_exist; or what
+ * stands for it, from a descriptor.
+ */
 static int
-read_file(struct options *options, struct source *source, bool must_exist)
+read_file(struct options *options, struct source *source, int config,
+    bool must_exist)
 {
 	char *line = NULL;
 	size_t size = 0;
 	int result = 0;
 	FILE *file;
 
-	if ((file = fopen(source->file, "re")) == NULL) {
+	if (config == -1)
+		file = fopen(source->file, "re");
+	else if ((file = fdopen(dup(config), "r")) != NULL)
+		rewind(file);
+	if (file == NULL) {
 		if (errno == ENOENT && !must_exist)
 			return (0);
 		snprintf(source->error, OPTIONS_ERROR_MAX, "dnsd: %s: %s",

@@ -62,12 +62,13 @@ struct options {
 
 /*
  * Fill options from the defaults, the configuration file and the command
- * line, the later winning over the earlier.  Returns 0, or -1 with one line
+ * line, the later winning over the earlier.  The file is read from the
+ * descriptor config, unless that is -1, and is not closed.  Returns 0, or -1 with one line
  * in error that says where and what, without a newline.  argv is not kept and
  * not changed in order; the call can be made again with the same.
  */
-int	 options_read(struct options *options, int argc, char *const *argv,
-	    char error[OPTIONS_ERROR_MAX]);
+int	 options_read(struct options *options, int config, int argc,
+	    char *const *argv, char error[OPTIONS_ERROR_MAX]);
 
 /* Print what is in force, in the form of the configuration file. */
 void	 options_print(const struct options *options, FILE *to);

@@ -56,6 +56,7 @@
 #define SUFFIX_MIN	64	/* or so many */
 #define LOCK_WAITS	8	/* waits for the lock, of 5 ms */
 #define KEEPS_PLACE_MS	1000	/* so long a question keeps its place */
+#define AGAIN_MS	250	/* before that, it is no retransmission */
 
 enum state {
 	FREE,
@@ -64,12 +65,20 @@ enum state {
 	ASKING
 };
 
+/* A client that waits has asked once more; its worker is told once. */
+enum again {
+	AGAIN_NOT,
+	AGAIN_ASKED,
+	AGAIN_TOLD
+};
+
 struct pending_entry {
 	/* Atomic: generation << 32 | worker << 8 | state. */
 	_Atomic uint64_t	 word;
 	/* Atomic. */
 	_Atomic uint32_t	 first;		/* node, the newest */
 	_Atomic uint32_t	 must_end;
+	_Atomic uint32_t	 again;		/* enum again */
 	_Atomic uint32_t	 takes;		/* more than 1: its worker died */
 
 	/* Protected by the lock. */
@@ -151,7 +160,10 @@ static void		 rebuild_locked(struct pending *);
 static uint32_t		 find_locked(const struct pending *, uint64_t,
 			    const uint8_t *, size_t);
 static enum pending_result join_locked(struct pending *, uint32_t,
-			    const struct pending_waiter *);
+			    const struct pending_waiter *, uint64_t,
+			    _Atomic uint32_t *);
+static void		 ask_again_locked(struct pending_entry *, uint64_t,
+			    _Atomic uint32_t *);
 static enum pending_result begin_locked(struct pending *, uint64_t,
 			    const uint8_t *, size_t,
 			    const struct pending_waiter *, uint64_t,
@@ -347,7 +359,7 @@ pending_join(struct pending *pending, uint64_t hash, const uint8_t *key,
 		return (PENDING_BUSY);
 	index = find_locked(pending, hash, key, key_len);
 	if (index != 0)
-		result = join_locked(pending, index, waiter);
+		result = join_locked(pending, index, waiter, now_ms, wake);
 	else
 		result = begin_locked(pending, hash, key, key_len, waiter,
 		    now_ms, wake);
@@ -375,7 +387,8 @@ find_locked(const struct pending *pending, uint64_t hash, const uint8_t *key,
 /* Append a client to a question that is pending. */
 static enum pending_result
 join_locked(struct pending *pending, uint32_t index,
-    const struct pending_waiter *waiter)
+    const struct pending_waiter *waiter, uint64_t now_ms,
+    _Atomic uint32_t *wake)
 {
 	struct pending_entry *entry = entry_at(pending, index);
 	const struct pending_node *node;
@@ -388,8 +401,10 @@ join_locked(struct pending *pending, uint32_t index,
 		    node->waiter.socket == waiter->socket &&
 		    node->waiter.connection == waiter->connection &&
 		    node->waiter.generation == waiter->generation &&
-		    addr_equal(&node->waiter.client, &waiter->client))
+		    addr_equal(&node->waiter.client, &waiter->client)) {
+			ask_again_locked(entry, now_ms, wake);
 			return (PENDING_DUPLICATE);
+		}
 	}
 	at = node_peek_locked(pending);
 	if (at == 0 || entry->nodes >= pending->nodes / NODES_SHARE)
@@ -398,6 +413,18 @@ join_locked(struct pending *pending, uint32_t index,
 	node_use_locked(pending, at, index, waiter);
 	segment_clean(&pending->lock);
 	return (PENDING_JOINED);
+}
+
+/* The packet to the upstream may be lost, or the reply. */
+static void
+ask_again_locked(struct pending_entry *entry, uint64_t now_ms,
+    _Atomic uint32_t *wake)
+{
+	if (word_state(entry->word) != ASKING || entry->again != AGAIN_NOT ||
+	    now_ms < entry->listed_ms + AGAIN_MS)
+		return;
+	entry->again = AGAIN_ASKED;
+	atomic_store(wake, word_worker(entry->word));
 }
 
 /* Make an entry for a new question. */
@@ -554,6 +581,12 @@ pending_worker_dead(struct pending *pending, uint32_t worker)
 	worker_at(pending, worker)->ready = 0;
 }
 
+bool
+pending_worker_ready(const struct pending *pending, uint32_t worker)
+{
+	return (worker_at(pending, worker)->ready != 0);
+}
+
 int
 pending_take(struct pending *pending, uint32_t worker, uint32_t max,
     uint64_t now_ms, uint32_t *index)
@@ -587,6 +620,7 @@ take_locked(struct pending *pending, uint32_t index, uint32_t worker,
 
 	list_remove(pending, list_of(pending, entry), index);
 	entry->listed_ms = now_ms;
+	entry->again = AGAIN_NOT;
 	entry->takes++;
 	entry->word = word_make(entry->word, ASKING, worker);
 	FAULT("pending.taken");
@@ -622,6 +656,15 @@ bool
 pending_must_end(const struct pending *pending, uint32_t index)
 {
 	return (entry_at(pending, index)->must_end);
+}
+
+bool
+pending_asked_again(struct pending *pending, uint32_t index)
+{
+	uint32_t asked = AGAIN_ASKED;
+
+	return (atomic_compare_exchange_strong(&entry_at(pending,
+	    index)->again, &asked, AGAIN_TOLD));
 }
 
 uint32_t

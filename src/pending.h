@@ -86,6 +86,9 @@ void	 pending_worker_stop(struct pending *pending, uint32_t worker);
 /* The master's word that a worker is dead, without a lock. */
 void	 pending_worker_dead(struct pending *pending, uint32_t worker);
 
+/* Does it get questions?  Without a lock. */
+bool	 pending_worker_ready(const struct pending *pending, uint32_t worker);
+
 /*
  * Take up to max questions: those given to this worker, then the queue's.
  * index gets them.  Returns how many, or -1 if the table is busy.
@@ -95,8 +98,8 @@ int	 pending_take(struct pending *pending, uint32_t worker, uint32_t max,
 
 /*
  * Of a question that the caller took and has not finished: its key, its hash,
- * when its first client came, how often it was taken, and whether it is to end now with SERVFAIL to
- * make room for another.
+ * when its first client came, how often it was taken, and whether it is to
+ * end now with SERVFAIL to make room for another.
  */
 const uint8_t *pending_key(const struct pending *pending, uint32_t index,
 	    size_t *key_len);
@@ -104,6 +107,9 @@ uint64_t pending_hash(const struct pending *pending, uint32_t index);
 uint64_t pending_since_ms(const struct pending *pending, uint32_t index);
 unsigned pending_takes(const struct pending *pending, uint32_t index);
 bool	 pending_must_end(const struct pending *pending, uint32_t index);
+
+/* Has one of its clients asked once more?  True once for each taking. */
+bool	 pending_asked_again(struct pending *pending, uint32_t index);
 
 /*
  * Of the clients that wait for a question that the caller took, the next one

@@ -9,7 +9,12 @@
  * What is handed over goes by one environment variable, as numbers: which
  * descriptors are what, and the children's pids.  It is not read from the
  * segment, since children can write there and the master may be root.
+ *
+ * The configuration goes by another, as a copy of the file: what was checked
+ * is what the next image reads, even if somebody writes the file meanwhile.
  */
+
+#include <sys/mman.h>
 
 #include <sys/wait.h>
 
@@ -27,13 +32,16 @@
 #include "restart.h"
 
 #define VARIABLE	"DNSD_RESTART"
+#define CONFIG		"DNSD_RESTART_CONFIG"
 #define FORM		1	/* of the variable */
 #define CHECK_MS	5000	/* for -n to have its say */
 #define LINE_BYTES	512
 
 static char		 program[4096];
 
-static void	run_check(int, int, char *const *)
+static int	new_file(void);
+static bool	announce_config(int);
+static void	run_check(int, int, int, char *const *)
 		    __attribute__((__noreturn__));
 static int	read_line(int, char *, size_t);
 static void	keep_open(const struct restart *, bool);
@@ -57,7 +65,67 @@ restart_remember(const char *argv0)
 }
 
 int
-restart_check(int argc, char *const *argv)
+restart_copy(const char *path)
+{
+	char buf[4096];
+	ssize_t n = -1;
+	int from, to;
+
+	if ((from = open(path, O_RDONLY | O_CLOEXEC)) == -1)
+		return (-1);
+	if ((to = new_file()) != -1) {
+		while ((n = read(from, buf, sizeof(buf))) > 0 &&
+		    write(to, buf, n) == n)
+			;
+		if (n != 0)
+			close(to);
+	}
+	close(from);
+	return (n == 0 ? to : -1);
+}
+
+/* A file without a name, or -1. */
+static int
+new_file(void)
+{
+#ifdef HAVE_MEMFD_CREATE
+	return (memfd_create("dnsd.conf", MFD_CLOEXEC));
+#else
+	char path[] = "/tmp/dnsd.XXXXXXXXXX";
+	int fd = mkostemp(path, O_CLOEXEC);
+
+	if (fd != -1)
+		unlink(path);
+	return (fd);
+#endif
+}
+
+/* Have the next image find the copy, if there is one. */
+static bool
+announce_config(int config)
+{
+	char text[16];
+
+	if (config == -1)
+		return (true);
+	snprintf(text, sizeof(text), "%d", config);
+	return (setenv(CONFIG, text, 1) == 0);
+}
+
+int
+restart_config(void)
+{
+	const char *text = getenv(CONFIG);
+	int config;
+
+	if (text == NULL || !decode_int(&text, &config))
+		return (-1);
+	unsetenv(CONFIG);
+	return (config);
+}
+
+int
+restart_check(int config, int argc, char *const *argv)
 {
 	char line[LINE_BYTES];
 	int fd[2], status;
@@ -69,7 +137,7 @@ restart_check(int argc, char *const *argv)
 		return (-1);
 	}
 	if (pid == 0)
-		run_check(fd[1], argc, argv);
+		run_check(fd[1], config, argc, argv);
 	close(fd[1]);
 	if (read_line(fd[0], line, sizeof(line)) == -1)
 		kill(pid, SIGKILL);
@@ -84,15 +152,16 @@ restart_check(int argc, char *const *argv)
 
 /* In a child: dnsd -n with the same arguments, its errors to fd. */
 static void
-run_check(int fd, int argc, char *const *argv)
+run_check(int fd, int config, int argc, char *const *argv)
 {
 	const char **args = calloc(argc + 2, sizeof(*args));
 	sigset_t none;
 	int i, null;
 
 	null = open("/dev/null", O_RDWR);
-	if (args == NULL || null == -1)
+	if (args == NULL || null == -1 || !announce_config(config))
 		_exit(1);
+	keep(config, true);
 	dup2(null, STDIN_FILENO);
 	dup2(null, STDOUT_FILENO);
 	dup2(fd, STDERR_FILENO);
@@ -138,7 +207,8 @@ restart_exec(struct restart *restart, char *const *argv)
 	char *value = encode(restart);
 	int error;
 
-	if (value == NULL || setenv(VARIABLE, value, 1) == -1) {
+	if (value == NULL || setenv(VARIABLE, value, 1) == -1 ||
+	    !announce_config(restart->config)) {
 		free(value);
 		errno = ENOMEM;
 		return;
@@ -148,6 +218,7 @@ restart_exec(struct restart *restart, char *const *argv)
 	error = errno;
 	keep_open(restart, false);
 	unsetenv(VARIABLE);
+	unsetenv(CONFIG);
 	free(value);
 	errno = error;
 }
@@ -158,6 +229,7 @@ keep_open(const struct restart *restart, bool open)
 {
 	unsigned i;
 
+	keep(restart->config, open);
 	keep(restart->segment, open);
 	keep(restart->relay[0], open);
 	keep(restart->relay[1], open);
@@ -216,6 +288,7 @@ restart_take(struct restart *restart)
 	bool taken;
 
 	memset(restart, 0, sizeof(*restart));
+	restart->config = -1;
 	if (value == NULL)
 		return (false);
 	taken = decode(restart, value);

@@ -14,6 +14,7 @@
  * of 0 are none.
  */
 struct restart {
+	int		 config;	/* see restart_copy() */
 	int		 segment;
 	int		 relay[2];
 	unsigned	 sockets;	/* that are bound, UDP and TCP */
@@ -30,10 +31,18 @@ struct restart {
 void	 restart_remember(const char *argv0);
 
 /*
- * Run this program with -n and the arguments.  Returns 0 if it finds nothing
- * wrong; else logs what and returns -1.
+ * Copy the configuration file for the next image.  Returns a descriptor (close
+ * on exec), or -1: there is none to be read.  The next image gets it, or -1,
+ * from restart_config(), once.
  */
-int	 restart_check(int argc, char *const *argv);
+int	 restart_copy(const char *path);
+int	 restart_config(void);
+
+/*
+ * Run this program with -n, the copied configuration and the arguments.
+ * Returns 0 if it finds nothing wrong; else logs what and returns -1.
+ */
+int	 restart_check(int config, int argc, char *const *argv);
 
 /*
  * Become the program again, whatever it is by now.  Returns only if that

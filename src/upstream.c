@@ -32,7 +32,7 @@
 
 #define WAIT_MIN_US	50000
 #define WAIT_MAX_US	400000		/* while there is another to ask */
-#define WAIT_LAST_US	1000000		/* before the list is begun again */
+#define WAIT_LAST_US	600000		/* before the list is begun again */
 #define WAIT_TCP_US	1000000		/* connect and read, while others are */
 #define PROBE_US	1000000
 #define FLAT_US		600000000	/* then it is found out again */
@@ -57,6 +57,8 @@ static void	order_make(struct upstream_exchange *);
 static enum upstream_status go_on(struct upstream_exchange *, uint64_t);
 static enum upstream_status fail_try(struct upstream_exchange *, unsigned,
 		    uint64_t);
+static enum upstream_status fail_upstream(struct upstream_exchange *,
+		    unsigned, uint64_t);
 static enum upstream_status waiting(struct upstream_exchange *);
 static enum upstream_status finish(struct upstream_exchange *,
 		    enum upstream_status);
@@ -203,6 +205,22 @@ fail_try(struct upstream_exchange *x, unsigned place, uint64_t now_us)
 	return (waiting(x));
 }
 
+/* An upstream said no: it is not asked again, nor is more heard of it. */
+static enum upstream_status
+fail_upstream(struct upstream_exchange *x, unsigned place, uint64_t now_us)
+{
+	unsigned upstream = x->tries[place].upstream, i;
+
+	x->spent |= 1 << upstream;
+	for (i = 0; i < UPSTREAM_SOCKETS; i++) {
+		if (x->tries[i].upstream == upstream)
+			try_close(x, i);
+	}
+	if (x->tries[x->current].fd == -1)
+		x->current = place;
+	return (fail_try(x, place, now_us));
+}
+
 static enum upstream_status
 waiting(struct upstream_exchange *x)
 {
@@ -270,6 +288,16 @@ upstream_due(struct upstream_exchange *x, uint64_t now_us)
 	}
 	if (now_us >= x->end_us)
 		return (finish(x, UPSTREAM_FAILED));
+	return (go_on(x, now_us));
+}
+
+enum upstream_status
+upstream_again(struct upstream_exchange *x, uint64_t now_us)
+{
+	if (x->tries[x->current].tcp)
+		return (waiting(x));	/* nothing is lost there */
+	if (x->step == 2 * x->upstreams->count)
+		x->more = 1;
 	return (go_on(x, now_us));
 }
 
@@ -541,8 +569,7 @@ judge(struct upstream_exchange *x, unsigned place, uint8_t *buf, size_t len,
 			if (try_tcp(x, upstream, now_us) == 0)
 				return (waiting(x));
 		}
-		x->spent |= 1 << upstream;
-		return (fail_try(x, place, now_us));
+		return (fail_upstream(x, place, now_us));
 	case NO_EDNS:
 		x->no_edns |= 1 << upstream;
 		try_close(x, place);
@@ -551,8 +578,7 @@ judge(struct upstream_exchange *x, unsigned place, uint8_t *buf, size_t len,
 		return (fail_try(x, place, now_us));
 	default:
 		x->rcode = dns_get16(buf + 2) & DNS_FLAG_RCODE;
-		x->spent |= 1 << upstream;
-		return (fail_try(x, place, now_us));
+		return (fail_upstream(x, place, now_us));
 	}
 }
 

@@ -100,6 +100,10 @@ enum upstream_status upstream_ready(struct upstream_exchange *exchange,
 enum upstream_status upstream_due(struct upstream_exchange *exchange,
 	    uint64_t now_us);
 
+/* A client has asked once more: make one more try now. */
+enum upstream_status upstream_again(struct upstream_exchange *exchange,
+	    uint64_t now_us);
+
 /* Close what is open.  After ANSWERED and FAILED that has been done. */
 void	 upstream_cancel(struct upstream_exchange *exchange);
 

@@ -263,6 +263,8 @@ look_after(struct worker *worker, struct place *place, uint64_t now_us)
 			begin(worker, index);	/* who came late */
 	} else if (pending_must_end(worker->server->pending, index))
 		give_up(worker, place);
+	else if (pending_asked_again(worker->server->pending, index))
+		step(worker, place, upstream_again(&place->exchange, now_us));
 	else if (now_us >= place->exchange.wake_us)
 		step(worker, place, upstream_due(&place->exchange, now_us));
 }

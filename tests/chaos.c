@@ -483,6 +483,8 @@ end_daemon(unsigned within_ms)
 	start_us = stub_now_us();
 	status = daemon_stop(&daemon_, SIGTERM, 4 * within_ms);
 	died = !gate("exit status", status, "", '=', 0);
+	if (died)
+		daemon_print_log(&daemon_);
 	gate("time to stop", (stub_now_us() - start_us) / 1000, " ms", '<',
 	    within_ms);
 	for (i = 0; i < n; i++)
@@ -516,12 +518,28 @@ run_load(unsigned queries, unsigned ms)
 static void
 gate_load(const char *name)
 {
+	static const char *const kinds[ORACLE_KINDS] = { "hot names",
+	    "new names", "slow names", "failing names", "silent names",
+	    "a victim's names" };
+	const struct load_kind *kind;
+	int i;
+
 	say("%s: %llu packets, %.0f/s; hits within %.2f ms (50 %%), "
 	    "%.2f ms (99 %%), %.0f ms (all)", name,
 	    (unsigned long long)load->packets,
 	    load->took_us == 0 ? 0 : load->packets * 1e6 / load->took_us,
 	    hit_ms(500), hit_ms(990),
 	    load->kind[ORACLE_HOT].max_us / 1000.0);
+	for (i = 0; i < ORACLE_KINDS; i++) {
+		kind = &load->kind[i];
+		if (i != ORACLE_SILENT && kind->retried + kind->lost != 0)
+			say("%s: %llu asked, %llu asked again, %llu SERVFAIL, "
+			    "%llu lost", kinds[i],
+			    (unsigned long long)kind->sent,
+			    (unsigned long long)kind->retried,
+			    (unsigned long long)kind->servfail,
+			    (unsigned long long)kind->lost);
+	}
 	gate("wrong answers", load->wrong, "", '=', 0);
 	gate("SERVFAIL for live names", servfails(), "", '=', 0);
 	gate("lost after a retry", lost(), "", '=', 0);
@@ -550,7 +568,7 @@ retried(void)
 	int i;
 
 	for (i = 0; i < ORACLE_KINDS; i++)
-		sum += load->kind[i].retried;
+		sum += i == ORACLE_SILENT ? 0 : load->kind[i].retried;
 	return (sum);
 }
 

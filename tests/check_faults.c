@@ -35,6 +35,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -1254,6 +1255,33 @@ START_TEST(restart_with_a_wrong_file_changes_nothing)
 	    dnsd.port, other->text);
 	restart();
 	ask_truth("mended.test");
+}
+END_TEST
+
+/* What was found right is what is done, whatever the file says by then. */
+START_TEST(file_that_is_spoilt_during_a_restart_does_no_harm)
+{
+	const char *path;
+	char text[256], next[PATH_MAX];
+	pid_t master;
+	int i;
+
+	snprintf(text, sizeof(text), "upstreams %s\n", up->text);
+	path = start_with_file(text);
+	snprintf(next, sizeof(next), "%s.next", path);
+	master = dnsd.pid;
+	for (i = 0; i < 60; i++) {
+		write_file(next, "listen 127.0.0.1:%u\nlisteners 2\n"
+		    "upstreams %s\n", dnsd.port, up->text);
+		ck_assert_int_eq(rename(next, path), 0);
+		ck_assert_int_eq(kill(master, SIGHUP), 0);
+		poll(NULL, 0, i % 20);
+		write_file(next, "timeout 0\n");
+		ck_assert_int_eq(rename(next, path), 0);
+		ask_truth("spoilt.test");
+		ck_assert(!daemon_gone(master));
+	}
+	ck_assert_uint_gt(count_logged(&dnsd, "restarting in place"), 0);
 }
 END_TEST
 
@@ -2761,6 +2789,8 @@ add_life(Suite *suite)
 	tcase_add_test(tcase,
 	    restart_with_another_cache_size_says_that_the_cache_is_empty);
 	tcase_add_test(tcase, restart_with_a_wrong_file_changes_nothing);
+	tcase_add_test(tcase,
+	    file_that_is_spoilt_during_a_restart_does_no_harm);
 	tcase_add_test(tcase, restart_with_a_broken_program_changes_nothing);
 	tcase_add_test(tcase, question_in_hand_is_answered_over_a_restart);
 	tcase_add_test(tcase,

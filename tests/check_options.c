@@ -77,7 +77,7 @@ take_list(char *argv[ARGS_MAX + 1], const char *text, va_list ap)
 	memcpy(before, argv, sizeof(*argv) * (size_t)(argc + 1));
 	memset(&options, 0xa5, sizeof(options));
 	memset(error, 0xa5, sizeof(error));
-	result = options_read(&options, argc, argv, error);
+	result = options_read(&options, -1, argc, argv, error);
 	unlink(path);
 	ck_assert_int_eq(memcmp(before, argv, sizeof(*argv) *
 	    (size_t)(argc + 1)), 0);

@@ -30,6 +30,7 @@
 #include "segment.h"
 
 #define PATIENCE_MS	1000	/* so long a question keeps its place */
+#define AGAIN_MS	250	/* from then on a client asks again */
 #define WORKERS_MAX	8
 #define HAND_MAX	64	/* questions that a worker has in hand */
 #define CLIENTS_MAX	512	/* of a test that counts replies by client */
@@ -448,6 +449,34 @@ START_TEST(retransmission_adds_no_second_waiter)
 }
 END_TEST
 
+/* The packet to the upstream may be lost: its worker hears of it, once. */
+START_TEST(worker_is_told_once_that_a_client_asks_again)
+{
+	uint32_t index;
+
+	make(2, 2, 8, 1, 2);
+	ck_assert_int_eq(join(1, 1), PENDING_GIVEN);
+	now += AGAIN_MS;
+	ck_assert_int_eq(join(1, 1), PENDING_DUPLICATE);
+	ck_assert_uint_eq(wake, PENDING_NO_WORKER);	/* not yet asked */
+	index = take_one(0);
+	now += AGAIN_MS - 1;
+	ck_assert_int_eq(join(1, 1), PENDING_DUPLICATE);
+	ck_assert_uint_eq(wake, PENDING_NO_WORKER);	/* too soon */
+	ck_assert(!pending_asked_again(pending, index));
+	now++;
+	ck_assert_int_eq(join(1, 1), PENDING_DUPLICATE);
+	ck_assert_uint_eq(wake, 0);
+	ck_assert(pending_asked_again(pending, index));
+	ck_assert(!pending_asked_again(pending, index));
+	now += AGAIN_MS;
+	ck_assert_int_eq(join(1, 1), PENDING_DUPLICATE);
+	ck_assert_uint_eq(wake, PENDING_NO_WORKER);	/* twice */
+	ck_assert(!pending_asked_again(pending, index));
+	ck_assert_uint_eq(count().waiters, 1);
+}
+END_TEST
+
 START_TEST(questions_of_one_hash_are_told_apart)
 {
 	struct pending_waiter waiter = waiter_make(1);
@@ -763,6 +792,7 @@ struct model {
 	uint32_t	 index;		/* while ASKING */
 	uint64_t	 listed;	/* when it came to its list, ms */
 	bool		 must_end;
+	bool		 again;		/* its worker was told once */
 	uint8_t		 waits[MODEL_CLIENTS];	/* 1; 2 has its reply */
 };
 
@@ -837,6 +867,11 @@ model_join(uint32_t question, uint32_t client)
 		    PENDING_JOINED;
 		if (want == PENDING_JOINED)
 			m->waits[client] = 1;
+		else if (m->state == ASKING && !m->again &&
+		    now >= m->listed + AGAIN_MS) {
+			m->again = true;
+			want_wake = m->worker;
+		}
 	} else if ((worker = model_choice()) != PENDING_NO_WORKER) {
 		want = PENDING_GIVEN;
 		if (model_count(GIVEN, worker) == 0)
@@ -914,6 +949,7 @@ model_take(uint32_t worker, uint32_t max)
 		m->worker = worker;
 		m->index = index[i];
 		m->listed = now;
+		m->again = false;
 	}
 }
 
@@ -1801,6 +1837,7 @@ main(void)
 	tcase_add_test(alone, clients_of_one_question_wait_together);
 	tcase_add_test(alone, client_that_comes_during_the_replies_gets_one);
 	tcase_add_test(alone, retransmission_adds_no_second_waiter);
+	tcase_add_test(alone, worker_is_told_once_that_a_client_asks_again);
 	tcase_add_test(alone, questions_of_one_hash_are_told_apart);
 	tcase_add_test(alone,
 	    preferred_workers_are_filled_evenly_then_the_next_in_order);

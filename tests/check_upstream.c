@@ -1212,6 +1212,46 @@ START_TEST(single_silent_upstream_is_asked_again_till_the_end)
 }
 END_TEST
 
+/* Its first packet may be lost; but nothing better will come of that one. */
+START_TEST(upstream_that_says_no_to_the_second_try_ends_the_first)
+{
+	struct packet packet;
+
+	begin(1);
+	ck_assert_int_eq(start(), UPSTREAM_WAITING);
+	get(&server[0]);
+	ck_assert_int_eq(due(), UPSTREAM_WAITING);
+	packet = get(&server[0]);
+	reply(&server[0], &packet, DNS_RCODE_SERVFAIL);
+	ck_assert_int_eq(pump(), UPSTREAM_FAILED);
+	assert_closed();
+}
+END_TEST
+
+/* Once, and once more when the list has come to its end. */
+START_TEST(client_that_asks_again_makes_for_another_try)
+{
+	struct packet packet;
+	int i;
+
+	begin(1);
+	ck_assert_int_eq(start(), UPSTREAM_WAITING);
+	get(&server[0]);
+	for (i = 0; i < 2; i++) {
+		now_us += 300000;
+		ck_assert_int_eq(upstream_again(&x, now_us),
+		    UPSTREAM_WAITING);
+		ck_assert(asked(&server[0]));
+		packet = get(&server[0]);
+	}
+	ck_assert_int_eq(upstream_again(&x, now_us), UPSTREAM_WAITING);
+	ck_assert(!asked(&server[0]));
+	reply(&server[0], &packet, 0);
+	ck_assert_int_eq(pump(), UPSTREAM_ANSWERED);
+	assert_closed();
+}
+END_TEST
+
 START_TEST(list_is_gone_through_twice_and_ends_at_the_timeout)
 {
 	unsigned queries[SERVERS_MAX] = { 0 }, tries = 0, i;
@@ -1535,6 +1575,9 @@ main(void)
 	tcase_add_test(order, refused_ports_alone_end_in_servfail);
 	tcase_add_test(order,
 	    single_silent_upstream_is_asked_again_till_the_end);
+	tcase_add_test(order,
+	    upstream_that_says_no_to_the_second_try_ends_the_first);
+	tcase_add_test(order, client_that_asks_again_makes_for_another_try);
 	tcase_add_test(order,
 	    list_is_gone_through_twice_and_ends_at_the_timeout);
 	tcase_add_test(order, short_timeout_bounds_the_whole);
