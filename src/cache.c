@@ -46,7 +46,7 @@
 #include "segment.h"
 
 #define SHARD_ENTRIES	1024		/* a shard has as many, or more */
-#define SHARDS_MAX	64
+#define SHARDS_MAX	64		/* as many as bits in `busy' */
 #define BLOCK_DATA	60		/* a block is a cache line */
 #define KEY_MAX		258
 #define BLOCKS_MIN	((CACHE_VALUE_MAX + KEY_MAX) / BLOCK_DATA + 1)
@@ -281,14 +281,25 @@ blocks_of(const struct cache *cache, const struct cache_shard *shard)
 	return ((struct cache_block *)((uintptr_t)shard + cache->blocks_at));
 }
 
-/* Lock the shard of that hash, made whole if need be; NULL: it is busy. */
+/*
+ * Lock the shard of that hash, made whole if need be; NULL: it is busy.  This
+ * process waits for one that is held only once till it is free again: a
+ * listener must not lose 20 ms with each query of a shard whose holder stands
+ * still.
+ */
 static struct cache_shard *
 lock_shard(struct cache *cache, uint64_t hash)
 {
-	struct cache_shard *shard;
+	static uint64_t busy;		/* a bit for each shard */
+	uint64_t number = hash & (cache->shards - 1);
+	uint64_t bit = (uint64_t)1 << number;
+	struct cache_shard *shard = shard_of(cache, number);
+	enum segment_result result;
 
-	shard = shard_of(cache, hash & (cache->shards - 1));
-	switch (segment_lock_take(&shard->lock)) {
+	result = busy & bit ? segment_lock_try(&shard->lock) :
+	    segment_lock_take(&shard->lock);
+	busy = result == SEGMENT_BUSY ? busy | bit : busy & ~bit;
+	switch (result) {
 	case SEGMENT_BUSY:
 		return (NULL);
 	case SEGMENT_BROKEN:

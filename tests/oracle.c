@@ -33,6 +33,7 @@
 #define BATCH		64
 #define TYPE_A		1
 #define PACKET_MAX	512
+#define ZONES		16		/* of live names */
 #define LATE_MAX	8192		/* answers that wait; a power of two */
 #define RECEIVE_BYTES	(4 << 20)
 
@@ -103,9 +104,11 @@ oracle_name(uint8_t wire[ORACLE_NAME_MAX], enum oracle_kind kind,
 	int i, n = 0;
 	size_t at = 1;
 	bool victim = kind == ORACLE_SILENT || kind == ORACLE_VICTIM;
-	static const uint8_t load[] = "\4load\4test";
+	uint8_t zone[] = "\6live-a\4test";
 	static const uint8_t suffix[] = "\6victim\4test";
 
+	_Static_assert(sizeof(zone) == sizeof(suffix), "one length for both");
+	zone[6] += number % ZONES;
 	do {
 		digits[n++] = '0' + number % 10;
 		number /= 10;
@@ -114,9 +117,8 @@ oracle_name(uint8_t wire[ORACLE_NAME_MAX], enum oracle_kind kind,
 	for (i = n - 1; i >= 0; i--)
 		wire[at++] = digits[i];
 	wire[0] = at - 1;
-	memcpy(wire + at, victim ? suffix : load,
-	    victim ? sizeof(suffix) : sizeof(load));
-	return (at + (victim ? sizeof(suffix) : sizeof(load)));
+	memcpy(wire + at, victim ? suffix : zone, sizeof(zone));
+	return (at + sizeof(zone));
 }
 
 void
