@@ -6,14 +6,12 @@
  * nobody who chooses names can choose which of them collide.
  */
 
-#include <string.h>
-
 #include "siphash.h"
 
 #define ROTATE(x, n)	((x) << (n) | (x) >> (64 - (n)))
 
-static uint64_t	load(const uint8_t *, size_t);
-static void	mix(uint64_t [4]);
+static inline uint64_t	load(const uint8_t [8]);
+static inline void	mix(uint64_t [4]);
 
 uint64_t
 siphash(const uint64_t key[2], const void *buf, size_t len)
@@ -28,12 +26,13 @@ siphash(const uint64_t key[2], const void *buf, size_t len)
 	uint64_t word, last = (uint64_t)len << 56;
 
 	for (; len >= 8; len -= 8, at += 8) {
-		word = load(at, 8);
+		word = load(at);
 		v[3] ^= word;
 		mix(v);
 		v[0] ^= word;
 	}
-	last |= load(at, len);
+	while (len-- > 0)
+		last |= (uint64_t)at[len] << 8 * len;
 	v[3] ^= last;
 	mix(v);
 	v[0] ^= last;
@@ -44,19 +43,17 @@ siphash(const uint64_t key[2], const void *buf, size_t len)
 	return (v[0] ^ v[1] ^ v[2] ^ v[3]);
 }
 
-/* Up to eight bytes, the first the lowest. */
-static uint64_t
-load(const uint8_t *at, size_t len)
+/* Eight bytes, the first the lowest; compilers make one load of it. */
+static inline uint64_t
+load(const uint8_t at[8])
 {
-	uint64_t word = 0;
-	size_t i;
-
-	for (i = 0; i < len; i++)
-		word |= (uint64_t)at[i] << 8 * i;
-	return (word);
+	return ((uint64_t)at[0] | (uint64_t)at[1] << 8 |
+	    (uint64_t)at[2] << 16 | (uint64_t)at[3] << 24 |
+	    (uint64_t)at[4] << 32 | (uint64_t)at[5] << 40 |
+	    (uint64_t)at[6] << 48 | (uint64_t)at[7] << 56);
 }
 
-static void
+static inline void
 mix(uint64_t v[4])
 {
 	v[0] += v[1];

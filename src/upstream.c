@@ -38,6 +38,7 @@
 #define FLAT_US		600000000	/* then it is found out again */
 #define PORT_FIRST	1024
 #define PORT_TRIES	8
+#define POOL_BYTES	1024		/* of random numbers */
 #define TOLERATED_MAX	16		/* mismatches where there is no TCP */
 
 /* What a packet is to the try that it came for. */
@@ -71,6 +72,7 @@ static int	try_tcp(struct upstream_exchange *, unsigned, uint64_t);
 static void	try_fill(struct upstream_exchange *, struct upstream_try *,
 		    unsigned, bool, uint64_t);
 static int	open_udp(const struct addr *);
+static void	draw(void *, size_t);
 static size_t	request(const struct upstream_exchange *,
 		    const struct upstream_try *, uint8_t *);
 static enum upstream_status tcp_ready(struct upstream_exchange *, unsigned,
@@ -364,7 +366,7 @@ try_fill(struct upstream_exchange *x, struct upstream_try *try,
 	} random;
 	size_t len = dns_key_name_len(x->key_len), i;
 
-	arc4random_buf(&random, sizeof(random));
+	draw(&random, sizeof(random));
 	try->upstream = upstream;
 	try->id = random.id;
 	try->edns = !(x->no_edns & 1 << upstream);
@@ -396,6 +398,7 @@ open_udp(const struct addr *addr)
 {
 	struct sockaddr_storage ss;
 	struct addr local = { .family = addr->family };
+	uint16_t random;
 	socklen_t len;
 	int fd, i;
 
@@ -404,8 +407,10 @@ open_udp(const struct addr *addr)
 	if (fd == -1)
 		return (-1);
 	for (i = 0; i < PORT_TRIES; i++) {
-		local.port = PORT_FIRST +
-		    arc4random_uniform(65536 - PORT_FIRST);
+		do
+			draw(&random, sizeof(random));
+		while (random < PORT_FIRST);
+		local.port = random;
 		len = addr_to_sockaddr(&local, addr->family, &ss);
 		if (bind(fd, (struct sockaddr *)&ss, len) == 0)
 			break;
@@ -416,6 +421,26 @@ open_udp(const struct addr *addr)
 		return (-1);
 	}
 	return (fd);
+}
+
+/*
+ * Take len random bytes, at most POOL_BYTES.  arc4random() asks the kernel for
+ * the pid each time, to see if it was forked; this process never forks, so a
+ * pool, which is its own, is filled once for many.  What was taken is erased.
+ */
+static void
+draw(void *buf, size_t len)
+{
+	static uint8_t pool[POOL_BYTES];
+	static size_t left;
+
+	if (left < len) {
+		arc4random_buf(pool, sizeof(pool));
+		left = sizeof(pool);
+	}
+	left -= len;
+	memcpy(buf, pool + left, len);
+	memset(pool + left, 0, len);
 }
 
 /* Connect.  Returns 0, or -1: it can't be connected to. */

@@ -40,6 +40,7 @@
 #define HAND_OVER_MS	700		/* to finish, when it is replaced */
 #define CONDEMNED_MS	60000
 #define FAILED_FOR_MS	10000		/* an older failure is forgotten */
+#define NEVER		UINT64_MAX
 #define TAG_MAILBOX	UINT32_MAX
 #define TAG_SHIFT	8		/* the place; below it, the socket */
 
@@ -63,6 +64,7 @@ struct worker {
 	bool			 look;		/* there may be more to take */
 	bool			 probing;
 	struct place		*place;		/* and one for a probe */
+	uint64_t		*due_us;	/* of each place, or NEVER */
 };
 
 static volatile sig_atomic_t stop;
@@ -77,8 +79,10 @@ static void	prepare(struct worker *);
 static void	turn(struct worker *, const sigset_t *);
 static int	next_wake_ms(const struct worker *);
 static void	look_after(struct worker *, struct place *, uint64_t);
+static void	note_due(struct worker *, const struct place *, uint64_t);
 static void	take(struct worker *);
 static void	begin(struct worker *, uint32_t);
+static void	ask(struct worker *, struct place *, uint64_t);
 static void	step(struct worker *, struct place *, enum upstream_status);
 static void	answered(struct worker *, struct place *);
 static void	failed(struct worker *, struct place *);
@@ -162,14 +166,17 @@ prepare(struct worker *worker)
 	worker->place = calloc(worker->places + 1, sizeof(*worker->place));
 	/* Pages that no stream ever touches take no memory. */
 	streams = calloc(worker->places, UPSTREAM_STREAM_MAX);
+	worker->due_us = calloc(worker->places, sizeof(*worker->due_us));
 	if (worker->poller == NULL || worker->place == NULL ||
-	    streams == NULL || poller_add(worker->poller,
+	    streams == NULL || worker->due_us == NULL || poller_add(worker->poller,
 	    worker->server->mailbox[worker->number].end[MAIL_OWNER], POLLER_IN,
 	    TAG_MAILBOX) == -1)
 		fatal("worker %u: %s", worker->number, strerror(errno));
-	for (i = 0; i < worker->places; i++)
+	for (i = 0; i < worker->places; i++) {
 		worker->place[i].stream = streams +
 		    (size_t)i * UPSTREAM_STREAM_MAX;
+		worker->due_us[i] = NEVER;
+	}
 }
 
 /* Wait once, and do what there is to do. */
@@ -180,6 +187,7 @@ turn(struct worker *worker, const sigset_t *mask)
 	struct place *place, *probe = &worker->place[worker->places];
 	uint64_t now_us;
 	unsigned i, socket;
+	bool rung = false;
 	char byte;
 	int timeout_ms, k, n;
 
@@ -195,7 +203,7 @@ turn(struct worker *worker, const sigset_t *mask)
 			worker->slot->rung = 0;
 			recv(worker->server->mailbox[worker->number].end[MAIL_OWNER],
 			    &byte, 1, MSG_DONTWAIT);
-			worker->look = true;
+			worker->look = rung = true;
 			continue;
 		}
 		place = &worker->place[event[k].tag >> TAG_SHIFT];
@@ -208,14 +216,18 @@ turn(struct worker *worker, const sigset_t *mask)
 			step(worker, place, upstream_ready(&place->exchange,
 			    socket, datagram, now_us));
 			worker->slot->in_hand = 0;
+			note_due(worker, place, now_us);
 		}
 	}
 	if (worker->probing && now_us >= probe->exchange.wake_us)
 		worker->probing = upstream_due(&probe->exchange, now_us) ==
 		    UPSTREAM_WAITING;
 	for (i = 0; i < worker->places && worker->used > 0; i++) {
-		if (worker->place[i].index != 0)
-			look_after(worker, &worker->place[i], now_us);
+		place = &worker->place[i];
+		if (worker->due_us[i] > now_us && !(rung && place->index != 0))
+			continue;
+		look_after(worker, place, now_us);
+		note_due(worker, place, now_us);
 	}
 	if (worker->look)
 		take(worker);
@@ -225,28 +237,23 @@ turn(struct worker *worker, const sigset_t *mask)
 static int
 next_wake_ms(const struct worker *worker)
 {
-	uint64_t now_us = mono_us(), wake_us = UINT64_MAX;
-	unsigned i, left = worker->used;
+	uint64_t now_us = mono_us(), wake_us = NEVER;
+	unsigned i;
 
 	if (stop || (worker->look && worker->used < worker->places))
 		return (BUSY_MS);
 	if (worker->probing)
 		wake_us = worker->place[worker->places].exchange.wake_us;
-	for (i = 0; left > 0; i++) {
-		if (worker->place[i].index == 0)
-			continue;
-		left--;
-		if (worker->place[i].ended)
-			return (BUSY_MS);
-		if (worker->place[i].exchange.wake_us < wake_us)
-			wake_us = worker->place[i].exchange.wake_us;
+	for (i = 0; i < worker->places && worker->used > 0; i++) {
+		if (worker->due_us[i] < wake_us)
+			wake_us = worker->due_us[i];
 	}
-	if (wake_us == UINT64_MAX)
+	if (wake_us == NEVER)
 		return (-1);
 	return (wake_us <= now_us ? 0 : (wake_us - now_us + 999) / 1000);
 }
 
-/* What no socket tells: deadlines, and what was put off. */
+/* What no socket tells: deadlines, wishes of others, what was put off. */
 static void
 look_after(struct worker *worker, struct place *place, uint64_t now_us)
 {
@@ -267,6 +274,20 @@ look_after(struct worker *worker, struct place *place, uint64_t now_us)
 		step(worker, place, upstream_again(&place->exchange, now_us));
 	else if (now_us >= place->exchange.wake_us)
 		step(worker, place, upstream_due(&place->exchange, now_us));
+}
+
+/* When is a place to be looked after, if nothing comes before? */
+static void
+note_due(struct worker *worker, const struct place *place, uint64_t now_us)
+{
+	uint64_t *due_us = &worker->due_us[place - worker->place];
+
+	if (place->index == 0)
+		*due_us = NEVER;
+	else if (place->ended)
+		*due_us = now_us + BUSY_MS * 1000;
+	else
+		*due_us = place->exchange.wake_us;
 }
 
 /* Take as many questions as there are free places. */
@@ -291,21 +312,32 @@ take(struct worker *worker)
 	}
 }
 
-/* Ask a question, unless its answer has come into the cache meanwhile. */
+/* Give a question a place. */
 static void
 begin(struct worker *worker, uint32_t index)
 {
-	const struct server *server = worker->server;
-	const uint8_t *key;
 	struct place *place = worker->place;
-	size_t key_len, len;
-	uint64_t hash, now_us = mono_us();
+	uint64_t now_us = mono_us();
 
 	while (place->index != 0)
 		place++;
 	place->index = index;
 	place->ended = false;
 	worker->used++;
+	ask(worker, place, now_us);
+	note_due(worker, place, now_us);
+}
+
+/* Ask a question, unless its answer has come into the cache meanwhile. */
+static void
+ask(struct worker *worker, struct place *place, uint64_t now_us)
+{
+	const struct server *server = worker->server;
+	uint32_t index = place->index;
+	const uint8_t *key;
+	size_t key_len, len;
+	uint64_t hash;
+
 	if (index == worker->blamed) {
 		condemn(worker, place);
 		return;
