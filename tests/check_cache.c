@@ -7,7 +7,6 @@
  * version, so that whoever reads one can tell if it is right.
  */
 
-#include <sys/ptrace.h>
 #include <sys/wait.h>
 
 #include <check.h>
@@ -23,13 +22,10 @@
 
 #include "cache.h"
 #include "segment.h"
+#include "step.h"
 
 #define KEY_MAX		258
 #define NEVER		UINT64_MAX	/* an expiry that doesn't come */
-#define EXIT_NO_TRACE	77		/* of a child that may not be traced */
-#define STEPS_MAX	400000		/* instructions, for one call */
-#define STEPS_BUDGET	12000		/* to be made in all for one act */
-#define KILLS_MIN	16
 #define STORM_CHILDREN	4
 #define STORM_KEYS	3000
 #define STORM_KILLS	400
@@ -37,8 +33,6 @@
 
 /* What the children of a test tell it. */
 struct told {
-	_Atomic uint32_t	 begun;		/* the act */
-	_Atomic uint32_t	 done;
 	_Atomic uint32_t	 wrong;		/* values, of any child */
 	_Atomic uint32_t	 operations;
 };
@@ -47,6 +41,9 @@ static struct cache *cache;
 static size_t cache_bytes;
 static size_t length_max = 200;	/* of the values that are made */
 static struct told *told;
+static void *saved;		/* what the acts begin with */
+static struct step replace;	/* recorded */
+static int death;		/* amid its change, if it dies there */
 static uint64_t random_state = 1;
 
 /* Scatter the bits of a number. */
@@ -601,73 +598,6 @@ START_TEST(random_operations_short_of_memory_agree_with_a_model)
 }
 END_TEST
 
-/* Tracer and child in turns on one processor: twice as fast as on two. */
-static void
-stay_on_one_processor(void)
-{
-#ifdef CPU_SET
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(sched_getcpu(), &set);
-	sched_setaffinity(0, sizeof(set), &set);
-#endif
-}
-
-/*
- * Fork a child that acts, and stop it after so many machine instructions.
- * *made gets how many it made, and how many before the act began; fewer than
- * steps if it was through.  Returns -1 if no process can be stepped here.
- */
-struct steps {
-	int	 made;
-	int	 begun;
-};
-
-static pid_t
-stop_after(int steps, void (*act)(void), struct steps *made)
-{
-	int status;
-	pid_t pid;
-
-	told->begun = told->done = 0;
-	*made = (struct steps){ 0, 0 };
-	fflush(NULL);
-	pid = fork();
-	ck_assert_int_ne(pid, -1);
-	if (pid == 0) {
-		if (ptrace(PT_TRACE_ME, 0, NULL, 0) == -1)
-			_exit(EXIT_NO_TRACE);
-		raise(SIGSTOP);
-		told->begun = 1;
-		act();
-		told->done = 1;
-		for (;;)
-			pause();
-	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	if (WIFEXITED(status))
-		return (-1);
-	for (; made->made < steps && !told->done; made->made++) {
-		if (ptrace(PT_STEP, pid, (void *)1, 0) == -1 ||
-		    waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status))
-			return (-1);
-		if (!told->begun)
-			made->begun = made->made + 1;
-	}
-	return (pid);
-}
-
-static void
-end(pid_t pid)
-{
-	int status;
-
-	ck_assert_int_eq(kill(pid, SIGKILL), 0);
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-}
-
 /*
  * A stage is a cache and what the act will be called with, so that the act
  * itself is hardly more than the call.
@@ -694,7 +624,7 @@ stage_full(void)
 {
 	uint32_t n;
 
-	length_max = 200;
+	length_max = 60;
 	make(4, 0);
 	for (n = 1; n <= 4; n++)
 		ck_assert_int_eq(store(n, 1), 0);
@@ -704,14 +634,14 @@ static void
 stage_insert(void)
 {
 	stage_full();
-	prepare(5, 1);
+	prepare(5, 10);		/* two blocks, as the next */
 }
 
 static void
 stage_replace(void)
 {
 	stage_full();
-	prepare(2, 2);
+	prepare(2, 4);
 }
 
 static void
@@ -750,7 +680,7 @@ stage_short_of_memory(void)
 	size_t size;
 	uint32_t n;
 
-	length_max = 600;
+	length_max = 100;
 	for (size = CACHE_VALUE_MAX;; size -= 50) {
 		make(16, 0);
 		for (n = 1; n <= 3; n++)
@@ -761,7 +691,7 @@ stage_short_of_memory(void)
 		if (count().evictions == 0)
 			break;
 	}
-	prepare(8, 8);
+	prepare(8, 51);		/* two blocks, where the oldest have one */
 }
 
 static void
@@ -785,33 +715,33 @@ act_lookup(void)
  * what is in it must be right.  kept has a bit for each key that must be
  * there unless the shard was emptied.
  */
-static void
-assert_usable(int steps, unsigned kept)
+static bool
+assert_usable(int after, unsigned kept)
 {
 	bool emptied;
 	int version;
 	uint32_t n;
 
-	if (steps % 2 == 0)
+	if (after % 2 == 0)
 		ck_assert_msg(lookup(9, &version) == CACHE_MISS,
-		    "no look-up after a death at instruction %d", steps);
+		    "no look-up after a death at instruction %d", after);
 	else
 		ck_assert_msg(store(2, 3) == 0,
-		    "no store after a death at instruction %d", steps);
+		    "no store after a death at instruction %d", after);
 	ck_assert_msg(cache_check(cache) == 0,
 	    "rule %d is broken by a death at instruction %d",
-	    cache_check(cache), steps);
+	    cache_check(cache), after);
 	emptied = count().rebuilds != 0;
 	for (n = 1; n <= 9; n++) {
 		switch (lookup(n, &version)) {
 		case CACHE_HIT:
 			ck_assert_msg(version != -1, "key %u has a wrong value "
-			    "by a death at instruction %d", n, steps);
+			    "by a death at instruction %d", n, after);
 			break;
 		case CACHE_MISS:
 			ck_assert_msg(emptied || (kept & 1 << n) == 0,
 			    "key %u is lost by a death at instruction %d",
-			    n, steps);
+			    n, after);
 			break;
 		default:
 			ck_abort_msg("key %u can't be looked up", n);
@@ -820,65 +750,48 @@ assert_usable(int steps, unsigned kept)
 	for (n = 11; n <= 15; n++)
 		ck_assert(store(n, 1) == 0 && has(n, 1));
 	ck_assert_int_eq(cache_check(cache), 0);
+	return (emptied);
+}
+
+static void
+save(void)
+{
+	int fd;
+
+	saved = segment_map(cache_bytes, &fd);
+	ck_assert_ptr_nonnull(saved);
+	close(fd);
+	memcpy(saved, cache, cache_bytes);
+}
+
+static void
+restore(void)
+{
+	memcpy(cache, saved, cache_bytes);
 }
 
 /*
- * Let a child be killed at many instructions of an act, evenly spread, or at
- * every one if the environment has CHECK_EVERY_STEP: that takes minutes.
- * Returns one at which the shard was emptied, or -1 if no process can be
- * stepped here.  changes: the act is more than looking.
+ * Let a child die after each instruction of an act.  changes: the act is more
+ * than looking, so that some of the deaths are amid the change.
  */
-static int
-die_at_many_instructions(void (*stage)(void), void (*act)(void),
-    unsigned kept, bool changes)
+static void
+die_at_every_instruction(const char *what, void (*stage)(void),
+    void (*act)(void), unsigned kept, bool changes)
 {
-	int steps, stride, kills, dirty = -1;
-	struct steps total, made;
-	unsigned whole = 0;
-	uint8_t *staged;
-	pid_t pid;
+	struct step_deaths deaths = { .what = what, .stage = stage,
+	    .save = save, .restore = restore, .act = act,
+	    .settle = assert_usable, .arg = kept };
 
-	stay_on_one_processor();
-	stage();
-	if ((pid = stop_after(STEPS_MAX, act, &total)) == -1) {
-		fprintf(stderr, "check_cache: SKIPPED, no process can be "
-		    "stepped here: the deaths at many instructions\n");
-		return (-1);
-	}
-	end(pid);
-	ck_assert_int_lt(total.made, STEPS_MAX);
-	ck_assert_int_eq(cache_check(cache), 0);
-	kills = 2 * STEPS_BUDGET / total.made;
-	if (kills < KILLS_MIN)
-		kills = KILLS_MIN;
-	stride = getenv("CHECK_EVERY_STEP") != NULL ? 1 :
-	    (total.made - total.begun) / kills + 1;
-
-	stage();
-	staged = malloc(cache_bytes);
-	memcpy(staged, cache, cache_bytes);
-	for (steps = total.begun; steps <= total.made; steps += stride) {
-		memcpy(cache, staged, cache_bytes);
-		pid = stop_after(steps, act, &made);
-		ck_assert_int_ne(pid, -1);
-		end(pid);
-		assert_usable(steps, kept);
-		if (count().rebuilds == 0)
-			whole++;
-		else
-			dirty = steps;
-	}
-	free(staged);
-
-	/* Some of the deaths were amid the change, if there is one. */
-	ck_assert_uint_gt(whole, 0);
-	ck_assert_int_eq(dirty != -1, changes);
-	return (dirty);
+	if (!step_each(&deaths))
+		return;
+	ck_assert_int_gt(deaths.whole, 0);
+	ck_assert_int_eq(deaths.rebuilt > 0, changes);
 }
 
 START_TEST(death_in_an_insert_leaves_a_cache_that_works)
 {
-	die_at_many_instructions(stage_insert, act_store, 0x1c, true);
+	die_at_every_instruction("check_cache: insert that evicts",
+	    stage_insert, act_store, 0x1c, true);
 }
 END_TEST
 
@@ -887,115 +800,106 @@ START_TEST(death_in_an_insert_short_of_memory_leaves_one_that_works)
 	stage_short_of_memory();
 	act_store();
 	ck_assert_uint_ge(count().evictions, 2);
-	die_at_many_instructions(stage_short_of_memory, act_store, 0x10, true);
+	die_at_every_instruction("check_cache: insert short of memory",
+	    stage_short_of_memory, act_store, 0x10, true);
 }
 END_TEST
 
 START_TEST(death_in_a_replace_leaves_a_cache_that_works)
 {
-	die_at_many_instructions(stage_replace, act_store, 0x1e, true);
+	die_at_every_instruction("check_cache: replace", stage_replace,
+	    act_store, 0x1e, true);
 }
 END_TEST
 
 START_TEST(death_in_a_hit_leaves_a_cache_that_works)
 {
-	die_at_many_instructions(stage_touch_oldest, act_lookup, 0x1e, true);
-	die_at_many_instructions(stage_touch_middle, act_lookup, 0x1e, true);
+	die_at_every_instruction("check_cache: hit of the oldest",
+	    stage_touch_oldest, act_lookup, 0x1e, true);
+	die_at_every_instruction("check_cache: hit in the middle",
+	    stage_touch_middle, act_lookup, 0x1e, true);
 }
 END_TEST
 
 START_TEST(death_in_a_look_up_that_changes_nothing_keeps_all)
 {
-	die_at_many_instructions(stage_touch_newest, act_lookup, 0x1e, false);
-	die_at_many_instructions(stage_miss, act_lookup, 0x1e, false);
+	die_at_every_instruction("check_cache: hit of the newest",
+	    stage_touch_newest, act_lookup, 0x1e, false);
+	die_at_every_instruction("check_cache: miss", stage_miss, act_lookup,
+	    0x1e, false);
 }
 END_TEST
 
 /*
  * Find out where a replace can die so that the shard has to be emptied.
- * Returns -1 if no process can be stepped here.
+ * False: no process can be stepped here.
  */
-static int
+static bool
 find_death(void)
 {
-	struct steps made;
-	int steps, version;
-	pid_t pid;
+	int version;
 
-	stay_on_one_processor();
-	for (steps = 50; steps < STEPS_MAX; steps += 25) {
-		stage_replace();
-		if ((pid = stop_after(steps, act_store, &made)) == -1) {
-			fprintf(stderr, "check_cache: SKIPPED, no process can "
-			    "be stepped here: a test of recovering\n");
-			return (-1);
-		}
-		end(pid);
+	stage_replace();
+	save();
+	if (!step_record(&replace, act_store, "check_cache: recovering"))
+		return (false);
+	for (death = 50; death < replace.total; death += 25) {
+		restore();
+		step_kill(step_stop(&replace, death));
 		ck_assert_int_ne(lookup(9, &version), CACHE_BUSY);
 		if (count().rebuilds != 0)
-			return (steps);
+			return (true);
 	}
 	ck_abort_msg("no death empties the shard");
-	return (-1);
+	return (false);
+}
+
+/* What a replace leaves that died there. */
+static void
+stage_broken(void)
+{
+	stage_replace();
+	step_kill(step_stop(&replace, death));
 }
 
 START_TEST(death_of_a_recoverer_leaves_a_cache_that_works)
 {
-	void (*const acts[])(void) = { act_lookup, act_store };
-	struct steps total = { 0, 0 }, made;
-	int dirty, steps, stride;
-	uint8_t *staged;
-	pid_t pid;
+	struct step_deaths rows[] = {
+		{ .what = "check_cache: recovery in a look-up",
+		    .act = act_lookup },
+		{ .what = "check_cache: recovery in a store",
+		    .act = act_store }
+	};
 	size_t i;
 
-	dirty = find_death();
-	if (dirty == -1)
+	if (!find_death())
 		return;
-	stage_replace();
-	staged = malloc(cache_bytes);
-	memcpy(staged, cache, cache_bytes);
-	for (i = 0; i < sizeof(acts) / sizeof(acts[0]); i++) {
-		total = (struct steps){ STEPS_MAX, 0 };
-		stride = 1;
-		for (steps = STEPS_MAX; steps > total.begun; steps -= stride) {
-			memcpy(cache, staged, cache_bytes);
-			end(stop_after(dirty, act_store, &made));
-			pid = stop_after(steps, acts[i], &made);
-			ck_assert_int_ne(pid, -1);
-			end(pid);
-			if (steps == STEPS_MAX) {
-				total = made;
-				steps = total.made;
-				if (getenv("CHECK_EVERY_STEP") == NULL)
-					stride += (total.made - total.begun) /
-					    KILLS_MIN;
-			}
-			assert_usable(steps, 0);
-			ck_assert_uint_ge(count().rebuilds, 1);
-		}
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		rows[i].stage = stage_broken;
+		rows[i].save = save;
+		rows[i].restore = restore;
+		rows[i].settle = assert_usable;
+		ck_assert(step_each(&rows[i]));
+		ck_assert_int_eq(rows[i].whole, 0);
 	}
-	free(staged);
 }
 END_TEST
 
 START_TEST(stopped_owner_makes_a_shard_busy_and_no_more)
 {
 	struct cache_stats stats;
-	struct steps made;
-	int dirty, version;
+	int version;
 	pid_t pid;
 
-	dirty = find_death();
-	if (dirty == -1)
+	if (!find_death())
 		return;
-	stage_replace();
-	pid = stop_after(dirty, act_store, &made);
-	ck_assert_int_ne(pid, -1);
+	restore();
+	pid = step_stop(&replace, death);
 	ck_assert_int_eq(lookup(1, &version), CACHE_BUSY);
 	ck_assert_int_eq(store(1, 1), -1);
 	stats = count();
 	ck_assert_uint_le(stats.entries, 4);
-	end(pid);
+	step_kill(pid);
 	ck_assert_int_eq(lookup(9, &version), CACHE_MISS);
 	ck_assert_uint_eq(count().rebuilds, 1);
 	ck_assert_int_eq(cache_check(cache), 0);
@@ -1049,7 +953,7 @@ START_TEST(storm_of_kills_leaves_a_cache_that_works)
 		pause.tv_nsec = random_below(3000000);
 		nanosleep(&pause, NULL);
 		n = random_below(STORM_CHILDREN);
-		end(pid[n]);
+		step_kill(pid[n]);
 		pid[n] = worker_start(mix(kills + STORM_CHILDREN));
 		n = random_below(STORM_KEYS);
 		if (lookup(n, &version) == CACHE_HIT)
@@ -1064,7 +968,7 @@ START_TEST(storm_of_kills_leaves_a_cache_that_works)
 		sched_yield();
 	ck_assert_uint_ge(told->operations, before + 100);
 	for (n = 0; n < STORM_CHILDREN; n++)
-		end(pid[n]);
+		step_kill(pid[n]);
 
 	ck_assert_uint_ge(kills, 20);
 	ck_assert_uint_eq(told->wrong, 0);
@@ -1118,8 +1022,7 @@ main(void)
 	    random_operations_short_of_memory_agree_with_a_model);
 	suite_add_tcase(suite, alone);
 
-	tcase_set_timeout(deaths, getenv("CHECK_EVERY_STEP") == NULL ? 120 :
-	    3600);
+	tcase_set_timeout(deaths, 120);
 	tcase_add_test(deaths, death_in_an_insert_leaves_a_cache_that_works);
 	tcase_add_test(deaths,
 	    death_in_an_insert_short_of_memory_leaves_one_that_works);

@@ -12,7 +12,6 @@
  * finished one, as the real one does.
  */
 
-#include <sys/ptrace.h>
 #include <sys/wait.h>
 
 #include <check.h>
@@ -28,18 +27,17 @@
 
 #include "pending.h"
 #include "segment.h"
+#include "step.h"
 
 #define PATIENCE_MS	1000	/* so long a question keeps its place */
 #define AGAIN_MS	250	/* from then on a client asks again */
 #define WORKERS_MAX	8
 #define HAND_MAX	64	/* questions that a worker has in hand */
 #define CLIENTS_MAX	512	/* of a test that counts replies by client */
+#define STRIDE		7	/* from a rebuilder's death to the next */
 #define STALE_WAKE	77	/* what an earlier join may have left */
-
-#define EXIT_NO_TRACE	77	/* of a child that may not be traced */
-#define STEPS_MAX	400000	/* instructions, for one call */
-#define STEPS_BUDGET	12000	/* to be made in all for one act */
-#define KILLS_MIN	16
+#define NO_RESULT	-2	/* of an act that was not done */
+#define NEW_QUESTION	9	/* that of an act, which nobody else asks */
 
 #define STORM_LISTENERS	2
 #define STORM_WORKERS	3
@@ -57,8 +55,6 @@ struct hand {
 
 /* What the children of a test tell it. */
 struct told {
-	_Atomic uint32_t	 begun;		/* the act */
-	_Atomic uint32_t	 done;
 	_Atomic uint32_t	 wake;		/* the acting listener's */
 	_Atomic int		 result;	/* of the act */
 };
@@ -67,11 +63,15 @@ static struct pending *pending;
 static size_t pending_bytes;
 static struct pending_limits limits;
 static struct told *told;
+static struct step last_join;		/* of a full table, recorded */
+static int death;			/* amid its change, if it dies there */
+static _Atomic uint32_t first_wake = PENDING_NO_WORKER;	/* of who did */
 static _Atomic uint32_t wake;		/* that of the test, a listener */
 static bool bell[WORKERS_MAX];
 static struct hand hand[WORKERS_MAX];
 static unsigned replied[CLIENTS_MAX];
 static bool joined[CLIENTS_MAX];	/* a reply is owed, or was sent */
+static unsigned new_answered;		/* how often NEW_QUESTION was */
 static uint64_t now = 5000;		/* ms */
 static uint64_t random_state = 1;
 
@@ -270,6 +270,7 @@ answer(uint32_t worker, uint32_t index)
 	int left;
 
 	ck_assert_uint_ne(question_of(index), UINT32_MAX);
+	new_answered += question_of(index) == NEW_QUESTION;
 	do {
 		for (at = pending_next(pending, index, 0); at != 0;
 		    at = pending_next(pending, index, at)) {
@@ -1077,88 +1078,6 @@ START_TEST(random_operations_agree_with_a_model)
 }
 END_TEST
 
-/* Tracer and child in turns on one processor: twice as fast as on two. */
-static void
-stay_on_one_processor(void)
-{
-#ifdef CPU_SET
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(sched_getcpu(), &set);
-	sched_setaffinity(0, sizeof(set), &set);
-#endif
-}
-
-struct steps {
-	int	 made;
-	int	 begun;		/* of them, before the act */
-};
-
-/* Let a stopped child make so many machine instructions, fewer at its end. */
-static int
-step(pid_t pid, int steps)
-{
-	int n, status;
-
-	for (n = 0; n < steps && !told->done; n++) {
-		if (ptrace(PT_STEP, pid, (void *)1, 0) == -1 ||
-		    waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status))
-			return (-1);
-	}
-	return (n);
-}
-
-/*
- * Fork a child that acts, and stop it after so many machine instructions;
- * fewer if it was through.  Returns -1 if no process can be stepped here.
- */
-static pid_t
-stop_after(int steps, void (*act)(void), struct steps *made)
-{
-	int status;
-	pid_t pid;
-
-	told->begun = told->done = 0;
-	told->wake = PENDING_NO_WORKER;
-	told->result = -2;
-	*made = (struct steps){ 0, 0 };
-	fflush(NULL);
-	pid = fork();
-	ck_assert_int_ne(pid, -1);
-	if (pid == 0) {
-		if (ptrace(PT_TRACE_ME, 0, NULL, 0) == -1)
-			_exit(EXIT_NO_TRACE);
-		raise(SIGSTOP);
-		told->begun = 1;
-		act();
-		told->done = 1;
-		for (;;)
-			pause();
-	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	if (WIFEXITED(status))
-		return (-1);
-	for (; made->made < steps && !told->done; made->made++) {
-		if (step(pid, 1) == -1)
-			return (-1);
-		if (!told->begun)
-			made->begun = made->made + 1;
-	}
-	return (pid);
-}
-
-static void
-end(pid_t pid)
-{
-	int status;
-
-	ck_assert_int_ne(pid, -1);
-	ck_assert_int_eq(kill(pid, SIGKILL), 0);
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-}
-
 /*
  * Acts.  Two workers of which 1 is the one that acts; clients 1 to 99 have
  * joined before, client 100 is the one that acts.
@@ -1209,7 +1128,7 @@ stage(void)
 	at = pending_next(pending, hand[1].index[1], 0);
 	replied[client_of(at)]++;
 	pending_mark(pending, at);
-	prepare(9);
+	prepare(NEW_QUESTION);
 }
 
 /*
@@ -1226,7 +1145,7 @@ stage_idle(void)
 	ck_assert_int_eq(take(0, 3), 2);
 	bell[0] = false;
 	ck_assert_int_eq(pending_worker_start(pending, 1), 0);
-	prepare(9);
+	prepare(NEW_QUESTION);
 }
 
 /* Both workers full, and three queued. */
@@ -1317,34 +1236,41 @@ act_stop(void)
 
 /*
  * The actor died.  Its successor settles its debts, and somebody else goes on
- * before or after that.  In the end everybody who waits has one reply.
+ * before or after that.  In the end everybody who waits has one reply, and
+ * nothing was asked that nobody waited for.  Returns if the table had to be
+ * rebuilt.
  */
-static void
-settle(int steps, bool was_worker)
+static bool
+settle(int after, unsigned was_worker)
 {
 	uint32_t c;
 
-	if (steps % 3 == 0)
+	ring(&first_wake);
+	if (after % 3 == 0)
 		ck_assert_int_ne(join(30, 30), PENDING_BUSY);
 	if (was_worker)
 		restart(ACTOR_WORKER);
 	else
 		ring(&told->wake);
-	if (steps % 3 == 1)
+	if (after % 3 == 1)
 		ck_assert_int_ne(join(30, 30), PENDING_BUSY);
-	else if (steps % 3 == 2) {
+	else if (after % 3 == 2) {
 		bell[0] = false;
 		take(0, HAND_MAX);
 	}
 	ck_assert_msg(pending_check(pending) == 0,
 	    "rule %d is broken by a death at instruction %d",
-	    pending_check(pending), steps);
+	    pending_check(pending), after);
 	drain();
-	for (c = 0; c < ACTOR_CLIENT; c++)
-		ck_assert_msg(replied[c] == joined[c], "client %u has %u "
-		    "replies after a death at instruction %d", c, replied[c],
-		    steps);
+	for (c = 0; c < ACTOR_CLIENT; c++) {
+		if (replied[c] != joined[c])
+			ck_abort_msg("client %u has %u replies after a death "
+			    "at instruction %d", c, replied[c], after);
+	}
 	ck_assert_uint_le(replied[ACTOR_CLIENT], 1);
+	ck_assert_msg(new_answered == 0 || replied[ACTOR_CLIENT] == 1,
+	    "a question is asked for nobody after a death at instruction %d",
+	    after);
 	if (!was_worker && told->result >= 0 &&
 	    told->result <= PENDING_JOINED)
 		ck_assert_uint_eq(replied[ACTOR_CLIENT], 1);
@@ -1352,182 +1278,209 @@ settle(int steps, bool was_worker)
 	ck_assert_int_eq(join(31, 31), PENDING_GIVEN);
 	drain();
 	ck_assert_uint_eq(replied[31], 1);
+	return (count().rebuilds != 0);
+}
+
+/* Before an act: the table, and what its processes know themselves. */
+static struct {
+	void		*table;
+	bool		 bell[WORKERS_MAX];
+	struct hand	 hand[WORKERS_MAX];
+	unsigned	 replied[CLIENTS_MAX];
+	bool		 joined[CLIENTS_MAX];
+	uint64_t	 now;
+} saved;
+
+static void
+save(void)
+{
+	int fd;
+
+	saved.table = segment_map(pending_bytes, &fd);
+	ck_assert_ptr_nonnull(saved.table);
+	close(fd);
+	memcpy(saved.table, pending, pending_bytes);
+	memcpy(saved.bell, bell, sizeof(bell));
+	memcpy(saved.hand, hand, sizeof(hand));
+	memcpy(saved.replied, replied, sizeof(replied));
+	memcpy(saved.joined, joined, sizeof(joined));
+	saved.now = now;
+}
+
+static void
+restore(void)
+{
+	memcpy(pending, saved.table, pending_bytes);
+	memcpy(bell, saved.bell, sizeof(bell));
+	memcpy(hand, saved.hand, sizeof(hand));
+	memcpy(replied, saved.replied, sizeof(replied));
+	memcpy(joined, saved.joined, sizeof(joined));
+	now = saved.now;
+	new_answered = 0;
+	told->wake = PENDING_NO_WORKER;
+	told->result = NO_RESULT;
 }
 
 /*
- * Let an actor be killed at many instructions of an act, evenly spread, or at
- * every one if the environment has CHECK_EVERY_STEP: that takes very long.
- * Returns one at which the table had to be rebuilt, or -1 if no process can be
- * stepped here.  want is what the act returns when nobody dies.
+ * Let an actor die after each instruction of an act.  Some of the deaths are
+ * amid the change, some are not.  want is what the act returns when nobody
+ * dies.
  */
-static int
-die_at_many_instructions(void (*set)(void), void (*act)(void),
-    bool was_worker, int want)
+static void
+die_at_every_instruction(const char *what, void (*stage_act)(void),
+    void (*act)(void), bool was_worker, int want)
 {
-	int steps, stride, kills, rebuilt = -1;
-	struct steps total, made;
-	unsigned whole = 0;
-	pid_t pid;
+	struct step_deaths deaths = { .what = what, .stage = stage_act,
+	    .save = save, .restore = restore, .act = act, .settle = settle,
+	    .arg = was_worker };
 
-	stay_on_one_processor();
-	set();
-	if ((pid = stop_after(STEPS_MAX, act, &total)) == -1) {
-		fprintf(stderr, "check_pending: SKIPPED, no process can be "
-		    "stepped here: the deaths at many instructions\n");
-		return (-1);
-	}
-	end(pid);
-	ck_assert_int_lt(total.made, STEPS_MAX);
+	if (!step_each(&deaths))
+		return;
 	ck_assert_int_eq(told->result, want);
-	kills = 2 * STEPS_BUDGET / total.made;
-	if (kills < KILLS_MIN)
-		kills = KILLS_MIN;
-	stride = getenv("CHECK_EVERY_STEP") != NULL ? 1 :
-	    (total.made - total.begun) / kills + 1;
-	for (steps = total.begun; steps <= total.made; steps += stride) {
-		set();
-		end(stop_after(steps, act, &made));
-		settle(steps, was_worker);
-		if (count().rebuilds == 0)
-			whole++;
-		else
-			rebuilt = steps;
-	}
-
-	/* Some of the deaths were amid the change, some were not. */
-	ck_assert_uint_gt(whole, 0);
-	ck_assert_int_ne(rebuilt, -1);
-	return (rebuilt);
+	ck_assert_int_gt(deaths.whole, 0);
+	ck_assert_int_gt(deaths.rebuilt, 0);
 }
 
 START_TEST(death_in_a_join_of_a_new_question_loses_no_one)
 {
-	die_at_many_instructions(stage, act_join, false, PENDING_GIVEN);
+	die_at_every_instruction("check_pending: join",
+	    stage, act_join, false, PENDING_GIVEN);
 }
 END_TEST
 
 /* Whoever rings for the dead one, or comes after it: the worker hears of it. */
 START_TEST(death_in_a_join_does_not_leave_a_worker_asleep)
 {
-	die_at_many_instructions(stage_idle, act_join, false, PENDING_GIVEN);
+	die_at_every_instruction("check_pending: join that wakes",
+	    stage_idle, act_join, false, PENDING_GIVEN);
 }
 END_TEST
 
 START_TEST(death_in_a_join_of_the_queue_loses_no_one)
 {
-	die_at_many_instructions(stage_full, act_join, false, PENDING_QUEUED);
+	die_at_every_instruction("check_pending: join of the queue",
+	    stage_full, act_join, false, PENDING_QUEUED);
 }
 END_TEST
 
 START_TEST(death_in_a_join_that_another_gives_way_to_loses_no_one)
 {
-	die_at_many_instructions(stage_to_give_way, act_join, false,
-	    PENDING_QUEUED);
+	die_at_every_instruction("check_pending: join in another's place",
+	    stage_to_give_way, act_join, false, PENDING_QUEUED);
 }
 END_TEST
 
 START_TEST(death_in_a_join_of_a_pending_question_loses_no_one)
 {
-	die_at_many_instructions(stage_join, act_join, false, PENDING_JOINED);
+	die_at_every_instruction("check_pending: join of a pending question",
+	    stage_join, act_join, false, PENDING_JOINED);
 }
 END_TEST
 
 START_TEST(death_in_a_take_loses_no_one)
 {
-	die_at_many_instructions(stage_take, act_take, true, 1);
-	die_at_many_instructions(stage_take_given, act_take, true, 1);
+	die_at_every_instruction("check_pending: take from the queue",
+	    stage_take, act_take, true, 1);
+	die_at_every_instruction("check_pending: take of a given question",
+	    stage_take_given, act_take, true, 1);
 }
 END_TEST
 
 START_TEST(death_in_a_finish_loses_no_one)
 {
-	die_at_many_instructions(stage, act_finish, true, 0);
+	die_at_every_instruction("check_pending: finish",
+	    stage, act_finish, true, 0);
 }
 END_TEST
 
 START_TEST(death_in_a_start_loses_no_one)
 {
-	die_at_many_instructions(stage_full, act_start, true, 0);
+	die_at_every_instruction("check_pending: start",
+	    stage_full, act_start, true, 0);
 }
 END_TEST
 
 /*
- * Find out where a join can die so that the table has to be rebuilt.  Returns
- * -1 if no process can be stepped here.
+ * Find out where a join can die so that the table has to be rebuilt.  False:
+ * no process can be stepped here.
  */
-static int
+static bool
 find_death(void)
 {
-	struct steps made;
-	int steps;
-	pid_t pid;
-
-	stay_on_one_processor();
-	for (steps = 50; steps < STEPS_MAX; steps += 25) {
-		stage_full();
-		if ((pid = stop_after(steps, act_join, &made)) == -1) {
-			fprintf(stderr, "check_pending: SKIPPED, no process "
-			    "can be stepped here: a test of rebuilding\n");
-			return (-1);
-		}
-		end(pid);
+	stage_full();
+	save();
+	if (!step_record(&last_join, act_join, "check_pending: rebuilding"))
+		return (false);
+	for (death = 50; death < last_join.total; death += 25) {
+		restore();
+		step_kill(step_stop(&last_join, death));
 		ck_assert_int_eq(take(0, 0), 0);
 		if (count().rebuilds != 0)
-			return (steps);
+			return (true);
 	}
 	ck_abort_msg("no death makes the table be rebuilt");
-	return (-1);
+	return (false);
+}
+
+/* What a join leaves that died there. */
+static void
+stage_broken(void)
+{
+	stage_full();
+	told->wake = PENDING_NO_WORKER;
+	step_kill(step_stop(&last_join, death));
+	first_wake = told->wake;
 }
 
 /* Let joins die till one has died amid a change, and the table be rebuilt. */
 static void
 break_table(void)
 {
-	struct steps made;
-	int steps;
+	struct step step;
+	int after;
 
-	for (steps = 50; count().rebuilds == 0; steps += 10) {
-		end(stop_after(steps, act_join, &made));
-		ck_assert(!told->done);
+	save();
+	ck_assert(step_record(&step, act_join, "check_pending: rebuilding"));
+	for (after = 50; count().rebuilds == 0; after += 10) {
+		restore();
+		ck_assert_int_lt(after, step.total);
+		step_kill(step_stop(&step, after));
 		ck_assert_int_eq(take(0, 0), 0);
 	}
 	ck_assert_int_eq(pending_check(pending), 0);
+	step_forget(&step);
 }
 
+/*
+ * The rebuild is the same whoever makes it: one dies after every instruction
+ * of it and of what comes next, the others at a stride.
+ */
 START_TEST(death_of_a_recoverer_loses_no_one)
 {
-	static const struct {
-		void	(*act)(void);
-		bool	 was_worker;
-	} rows[] = {
-		{ act_join, false }, { act_take, true }, { act_finish, true },
-		{ act_start, true }, { act_stop, true }
+	struct step_deaths rows[] = {
+		{ .what = "check_pending: rebuild in a join",
+		    .act = act_join },
+		{ .what = "check_pending: rebuild in a take",
+		    .act = act_take, .arg = true },
+		{ .what = "check_pending: rebuild in a finish",
+		    .act = act_finish, .arg = true },
+		{ .what = "check_pending: rebuild in a start",
+		    .act = act_start, .arg = true },
+		{ .what = "check_pending: rebuild in a stop",
+		    .act = act_stop, .arg = true }
 	};
-	int death = find_death(), steps, stride;
-	struct steps total, made;
-	_Atomic uint32_t first;
-	pid_t pid;
 	size_t i;
 
-	for (i = 0; death != -1 && i < sizeof(rows) / sizeof(rows[0]); i++) {
-		total = (struct steps){ STEPS_MAX, 0 };
-		stride = 1;
-		for (steps = STEPS_MAX; steps > total.begun; steps -= stride) {
-			stage_full();
-			end(stop_after(death, act_join, &made));
-			first = told->wake;
-			pid = stop_after(steps, rows[i].act, &made);
-			end(pid);
-			if (steps == STEPS_MAX) {
-				total = made;
-				steps = made.made;
-				stride = getenv("CHECK_EVERY_STEP") != NULL ?
-				    1 : 1 + (steps - made.begun) / 10;
-			}
-			ring(&first);
-			settle(steps, rows[i].was_worker);
-			ck_assert_uint_ge(count().rebuilds, 1);
-		}
+	if (!find_death())
+		return;
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		rows[i].stage = stage_broken;
+		rows[i].save = save;
+		rows[i].restore = restore;
+		rows[i].settle = settle;
+		rows[i].stride = i == 0 ? 1 : STRIDE;
+		ck_assert(step_each(&rows[i]));
+		ck_assert_int_eq(rows[i].whole, 0);
 	}
 }
 END_TEST
@@ -1539,29 +1492,31 @@ END_TEST
  */
 START_TEST(take_is_not_deceived_by_a_rebuild)
 {
-	int death = find_death(), steps, n = 0, busy = 0;
-	struct steps made;
+	int after, n = 0, busy = 0;
+	struct step rebuild;
 	uint32_t index[8];
 	pid_t pid = -1;
 
-	if (death == -1)
+	if (!find_death())
 		return;
+	stage_broken();
+	save();
+	ck_assert(step_record(&rebuild, act_join, "check_pending: rebuild"));
 	/* Go to where the rebuilder has the lock. */
-	for (steps = 50; n != -1; steps += 10) {
+	for (after = 50; n != -1; after += 10) {
 		if (pid != -1)
-			end(pid);
-		stage_full();
-		end(stop_after(death, act_join, &made));
-		pid = stop_after(steps, act_join, &made);
+			step_kill(pid);
+		restore();
+		pid = step_stop(&rebuild, after);
 		n = pending_take(pending, 0, 8, now, index);
 		ck_assert_int_ne(n, 0);
 	}
 	/* And on, to where it has dropped it. */
 	for (; n == -1; busy++) {
-		step(pid, 40);
+		step_on(pid, 40);
 		n = pending_take(pending, 0, 8, now, index);
 	}
-	end(pid);
+	step_kill(pid);
 	ck_assert_int_gt(busy, 3);
 	ck_assert_msg(n == 1, "the rebuild hides a question: %d", n);
 }
@@ -1571,7 +1526,7 @@ START_TEST(queue_keeps_its_order_over_a_rebuild)
 {
 	uint32_t question, i;
 
-	if (find_death() == -1)
+	if (!find_death())
 		return;
 	/* Free the places of eight questions in another order. */
 	make(1, 8, 16, 1, 1);
@@ -1600,7 +1555,7 @@ START_TEST(oldest_still_gives_way_after_a_rebuild)
 {
 	uint32_t i;
 
-	if (find_death() == -1)
+	if (!find_death())
 		return;
 	make(1, 8, 0, 1, 1);
 	for (i = 0; i < 8; i++)
@@ -1627,22 +1582,20 @@ END_TEST
 
 START_TEST(stopped_owner_makes_the_table_busy_and_no_more)
 {
-	int death = find_death();
-	struct steps made;
 	uint32_t index[8];
 	pid_t pid;
 
-	if (death == -1)
+	if (!find_death())
 		return;
-	stage_full();
-	pid = stop_after(death, act_join, &made);
+	restore();
+	pid = step_stop(&last_join, death);
 	ck_assert_int_eq(join(40, 40), PENDING_BUSY);
 	ck_assert_uint_eq(wake, PENDING_NO_WORKER);
 	ck_assert_int_eq(pending_take(pending, 0, 8, now, index), -1);
 	ck_assert_int_eq(pending_finish(pending, 1, hand[1].index[0]), -1);
 	ck_assert_int_eq(pending_worker_start(pending, 1), -1);
 	ck_assert_uint_eq(count().asking, 6);
-	end(pid);
+	step_kill(pid);
 	settle(0, false);
 	ck_assert_uint_eq(count().rebuilds, 1);
 }
@@ -1789,7 +1742,7 @@ START_TEST(storm_of_kills_loses_no_one)
 		nap.tv_nsec = random_below(3000000);
 		nanosleep(&nap, NULL);
 		i = random_below(STORM_LISTENERS + STORM_WORKERS);
-		end(pid[i]);
+		step_kill(pid[i]);
 		if (i >= STORM_LISTENERS)
 			pending_worker_dead(pending, i - STORM_LISTENERS);
 		pid[i] = storm_start(i, 100 + kills);
@@ -1797,7 +1750,7 @@ START_TEST(storm_of_kills_loses_no_one)
 
 	/* The listeners go, and ring a last time; all must be replied to. */
 	for (i = 0; i < STORM_LISTENERS; i++) {
-		end(pid[i]);
+		step_kill(pid[i]);
 		storm_ring(i);
 	}
 	nap.tv_nsec = 1000000;
@@ -1805,7 +1758,7 @@ START_TEST(storm_of_kills_loses_no_one)
 	while (count().waiters > 0 && clock_ms() < deadline)
 		nanosleep(&nap, NULL);
 	for (i = 0; i < STORM_WORKERS; i++)
-		end(pid[STORM_LISTENERS + i]);
+		step_kill(pid[STORM_LISTENERS + i]);
 	for (i = 0; i < STORM_LISTENERS * STORM_CLIENTS; i++) {
 		replies += storm->replied[i];
 		lost += storm->joined[i] && !storm->replied[i];
@@ -1860,8 +1813,7 @@ main(void)
 	tcase_add_test(alone, random_operations_agree_with_a_model);
 	suite_add_tcase(suite, alone);
 
-	tcase_set_timeout(deaths, getenv("CHECK_EVERY_STEP") == NULL ? 120 :
-	    3600);
+	tcase_set_timeout(deaths, 120);
 	tcase_add_test(deaths, death_in_a_join_of_a_new_question_loses_no_one);
 	tcase_add_test(deaths,
 	    death_in_a_join_does_not_leave_a_worker_asleep);

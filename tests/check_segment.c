@@ -9,7 +9,6 @@
  */
 
 #include <sys/mman.h>
-#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -26,19 +25,12 @@
 #include <unistd.h>
 
 #include "segment.h"
+#include "step.h"
 
 #define PROCESSES	3
 #define ROUNDS		200000
 #define WAITS		50
 #define DEADLINE_MS	5000	/* for what takes microseconds */
-/* A sanitizer makes thousands of instructions of them: not every one then. */
-#ifdef __SANITIZE_ADDRESS__
-#define STRIDE		61
-#else
-#define STRIDE		1
-#endif
-#define STEPS_MAX	20000	/* instructions; a use has a few hundred */
-#define EXIT_NO_TRACE	77	/* of a child that may not be traced */
 
 struct shared {
 	struct segment_lock	 lock;
@@ -49,7 +41,6 @@ struct shared {
 
 	/* Atomic. */
 	_Atomic uint32_t	 go;
-	_Atomic uint32_t	 begun;
 	_Atomic uint32_t	 done;
 	_Atomic uint32_t	 wrong;
 };
@@ -62,7 +53,7 @@ enum moment {
 };
 
 static struct shared *shared;
-static int begun_at;		/* the last step before the use began */
+static struct shared *saved;
 
 static uint64_t
 now_ms(void)
@@ -537,116 +528,86 @@ START_TEST(stopped_owner_that_goes_on_drops_the_lock)
 }
 END_TEST
 
-/* Tracer and child in turns on one processor: twice as fast as on two. */
 static void
-stay_on_one_processor(void)
+save(void)
 {
-#ifdef CPU_SET
-	cpu_set_t set;
+	int fd;
 
-	CPU_ZERO(&set);
-	CPU_SET(sched_getcpu(), &set);
-	sched_setaffinity(0, sizeof(set), &set);
-#endif
+	saved = segment_map(sizeof(*saved), &fd);
+	ck_assert_ptr_nonnull(saved);
+	memcpy(saved, shared, sizeof(*saved));
 }
 
-/*
- * Fork a child that uses the lock once, and kill it after so many machine
- * instructions.  Returns how many it made, fewer if it was through, or -1 if
- * processes can't be stepped here.
- */
-static int
-step_and_kill(int steps)
-{
-	bool traced = true;
-	int n, status;
-	pid_t pid;
-
-	shared->begun = shared->done = 0;
-	pid = start();
-	if (pid == 0) {
-		if (ptrace(PT_TRACE_ME, 0, NULL, 0) == -1)
-			_exit(EXIT_NO_TRACE);
-		raise(SIGSTOP);
-		shared->begun = 1;
-		if (take() == SEGMENT_BROKEN) {
-			shared->first = shared->second = 0;
-			segment_rebuilt(&shared->lock);
-		}
-		segment_dirty(&shared->lock);
-		change();
-		segment_clean(&shared->lock);
-		segment_lock_drop(&shared->lock);
-		shared->done = 1;
-		for (;;)
-			pause();
-	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	if (WIFEXITED(status))
-		return (-1);
-	for (n = 0; n < steps && !shared->done && traced; n++) {
-		traced = ptrace(PT_STEP, pid, (void *)1, 0) != -1 &&
-		    waitpid(pid, &status, 0) == pid && WIFSTOPPED(status);
-		if (!shared->begun)
-			begun_at = n + 1;
-	}
-	ck_assert_int_eq(kill(pid, SIGKILL), 0);
-	reap_killed(pid);
-	return (traced ? n : -1);
-}
-
-/* broken: the one that is stepped finds the lock broken. */
 static void
-die_at_many_instructions(bool broken)
+restore(void)
 {
-	unsigned founds[2] = { 0, 0 };
-	enum segment_result result;
-	int steps, total = STEPS_MAX;
-
-	stay_on_one_processor();
-	for (steps = total; steps >= 0; steps -= STRIDE) {
-		if (broken)
-			die_holding(AMID_WRITES);
-		if (steps == STEPS_MAX) {
-			total = steps = step_and_kill(STEPS_MAX);
-			ck_assert_int_lt(total, STEPS_MAX);
-		} else
-			step_and_kill(steps);
-		if (steps == -1) {
-			fprintf(stderr, "check_segment: SKIPPED, no process "
-			    "can be stepped here: the deaths at many "
-			    "instructions\n");
-			return;
-		}
-		result = segment_lock_take(&shared->lock);
-		ck_assert_msg(result != SEGMENT_BUSY,
-		    "busy after a death at instruction %d", steps);
-		founds[result == SEGMENT_BROKEN]++;
-		if (result == SEGMENT_BROKEN) {
-			shared->first = shared->second = 0;
-			segment_rebuilt(&shared->lock);
-		}
-		ck_assert_msg(shared->first == shared->second,
-		    "broken and not told of at instruction %d", steps);
-		segment_lock_drop(&shared->lock);
-		assert_works();
-		if (steps < begun_at)
-			break;
-	}
-	/* Some of the deaths were amid the change, some were not. */
-	ck_assert_uint_gt(founds[0], 0);
-	ck_assert_uint_gt(founds[1], 0);
+	memcpy(shared, saved, sizeof(*saved));
 }
 
-START_TEST(death_at_an_instruction_leaves_a_lock_that_works)
+static void
+setup_broken(void)
 {
-	die_at_many_instructions(false);
+	setup();
+	die_holding(AMID_WRITES);
+}
+
+/* A use of the lock from its taking to its drop. */
+static void
+act_use(void)
+{
+	if (segment_lock_take(&shared->lock) == SEGMENT_BROKEN) {
+		shared->first = shared->second = 0;
+		segment_rebuilt(&shared->lock);
+	}
+	segment_dirty(&shared->lock);
+	change();
+	segment_clean(&shared->lock);
+	segment_lock_drop(&shared->lock);
+}
+
+static bool
+settle(int after, unsigned arg)
+{
+	enum segment_result result = segment_lock_take(&shared->lock);
+
+	(void)arg;
+	ck_assert_msg(result != SEGMENT_BUSY,
+	    "busy after a death at instruction %d", after);
+	if (result == SEGMENT_BROKEN) {
+		shared->first = shared->second = 0;
+		segment_rebuilt(&shared->lock);
+	}
+	ck_assert_msg(shared->first == shared->second,
+	    "broken and not told of at instruction %d", after);
+	segment_lock_drop(&shared->lock);
+	assert_works();
+	return (result == SEGMENT_BROKEN);
+}
+
+/* Some of the deaths are amid the change, some are not. */
+static void
+die_at_every_instruction(const char *what, void (*stage)(void))
+{
+	struct step_deaths deaths = { .what = what, .stage = stage,
+	    .save = save, .restore = restore, .act = act_use,
+	    .settle = settle };
+
+	if (!step_each(&deaths))
+		return;
+	ck_assert_int_gt(deaths.whole, 0);
+	ck_assert_int_gt(deaths.rebuilt, 0);
+}
+
+START_TEST(death_at_any_instruction_leaves_a_lock_that_works)
+{
+	die_at_every_instruction("check_segment: use", setup);
 }
 END_TEST
 
-START_TEST(death_of_a_recoverer_at_an_instruction_does_too)
+START_TEST(death_of_a_recoverer_at_any_instruction_does_too)
 {
-	die_at_many_instructions(true);
+	die_at_every_instruction("check_segment: use of a broken one",
+	    setup_broken);
 }
 END_TEST
 
@@ -684,9 +645,9 @@ main(void)
 	tcase_add_test(lock, dropped_lock_wakes_one_who_waits);
 	tcase_add_test(lock, stopped_owner_that_goes_on_drops_the_lock);
 	tcase_add_test(lock,
-	    death_at_an_instruction_leaves_a_lock_that_works);
+	    death_at_any_instruction_leaves_a_lock_that_works);
 	tcase_add_test(lock,
-	    death_of_a_recoverer_at_an_instruction_does_too);
+	    death_of_a_recoverer_at_any_instruction_does_too);
 	suite_add_tcase(suite, lock);
 
 	runner = srunner_create(suite);
