@@ -692,8 +692,10 @@ pending_mark(struct pending *pending, uint32_t waiter)
 }
 
 int
-pending_finish(struct pending *pending, uint32_t worker, uint32_t index)
+pending_finish(struct pending *pending, uint32_t worker, uint32_t index,
+    bool *more)
 {
+	const struct pending_worker *self = worker_at(pending, worker);
 	struct pending_entry *entry = entry_at(pending, index);
 	int result = 1;
 
@@ -708,6 +710,7 @@ pending_finish(struct pending *pending, uint32_t worker, uint32_t index)
 		free_locked(pending, index);
 		segment_clean(&pending->lock);
 	}
+	*more = self->given.head != 0 || pending->queue.head != 0;
 	segment_lock_drop(&pending->lock);
 	return (result);
 }

@@ -126,10 +126,10 @@ void	 pending_mark(struct pending *pending, uint32_t waiter);
 /*
  * Free a question whose waiters are all marked.  Returns 0, or 1 if some are
  * not (reply to those and call again), or -1 if the table is busy (call again
- * later).
+ * later).  But for -1, *more says if there is something for pending_take().
  */
 int	 pending_finish(struct pending *pending, uint32_t worker,
-	    uint32_t index);
+	    uint32_t index, bool *more);
 
 /* Counted from the states, without a lock. */
 void	 pending_count(const struct pending *pending,

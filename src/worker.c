@@ -262,7 +262,7 @@ look_after(struct worker *worker, struct place *place, uint64_t now_us)
 
 	if (place->ended) {
 		more = pending_finish(worker->server->pending, worker->number,
-		    index);
+		    index, &worker->look);
 		if (more == -1)
 			return;
 		leave(worker, place);
@@ -505,7 +505,7 @@ end(struct worker *worker, struct place *place, size_t len, bool for_late)
 		more = -1;
 		if (reply_all(worker, place, len))
 			more = pending_finish(worker->server->pending,
-			    worker->number, index);
+			    worker->number, index, &worker->look);
 	} while (more == 1 && for_late);
 	if (more == -1) {
 		place->ended = true;
@@ -521,7 +521,6 @@ leave(struct worker *worker, struct place *place)
 {
 	place->index = 0;
 	worker->used--;
-	worker->look = true;
 }
 
 /* False: one could not be replied to yet. */

@@ -68,6 +68,7 @@ static int death;			/* amid its change, if it dies there */
 static _Atomic uint32_t first_wake = PENDING_NO_WORKER;	/* of who did */
 static _Atomic uint32_t wake;		/* that of the test, a listener */
 static bool bell[WORKERS_MAX];
+static bool more;			/* pending_finish() says so */
 static struct hand hand[WORKERS_MAX];
 static unsigned replied[CLIENTS_MAX];
 static bool joined[CLIENTS_MAX];	/* a reply is owed, or was sent */
@@ -279,7 +280,7 @@ answer(uint32_t worker, uint32_t index)
 			replied[client]++;
 			pending_mark(pending, at);
 		}
-		left = pending_finish(pending, worker, index);
+		left = pending_finish(pending, worker, index, &more);
 		ck_assert_int_ne(left, -1);
 	} while (left == 1);
 }
@@ -349,7 +350,7 @@ START_TEST(question_is_given_taken_and_finished)
 	ck_assert_uint_eq(question_of(index), 1);
 	ck_assert_uint_eq(pending_since_ms(pending, index), now - 7);
 	ck_assert(!pending_must_end(pending, index));
-	ck_assert_int_eq(pending_finish(pending, 0, index), 1);
+	ck_assert_int_eq(pending_finish(pending, 0, index, &more), 1);
 	at = pending_next(pending, index, 0);
 	ck_assert_uint_ne(at, 0);
 	ck_assert_uint_eq(client_of(at), 11);
@@ -357,7 +358,7 @@ START_TEST(question_is_given_taken_and_finished)
 	pending_mark(pending, at);
 	ck_assert_uint_eq(pending_next(pending, index, 0), 0);
 	ck_assert_int_eq(pending_check(pending), 0);
-	ck_assert_int_eq(pending_finish(pending, 0, index), 0);
+	ck_assert_int_eq(pending_finish(pending, 0, index, &more), 0);
 	assert_empty();
 
 	/* It is a new question afterwards. */
@@ -409,7 +410,7 @@ START_TEST(client_that_comes_during_the_replies_gets_one)
 	pending_mark(pending, at);
 	ck_assert_uint_eq(pending_next(pending, index, at), 0);
 	ck_assert_int_eq(join(1, 4), PENDING_JOINED);	/* and behind it */
-	ck_assert_int_eq(pending_finish(pending, 0, index), 1);
+	ck_assert_int_eq(pending_finish(pending, 0, index, &more), 1);
 	answer(0, index);
 	ck_assert_uint_eq(replied[1] + replied[2], 0);
 	ck_assert_uint_eq(replied[3], 1);
@@ -754,7 +755,8 @@ START_TEST(one_question_cannot_use_up_all_places)
 	for (at = pending_next(pending, hand[0].index[0], 0); at != 0;
 	    at = pending_next(pending, hand[0].index[0], at))
 		pending_mark(pending, at);
-	ck_assert_int_eq(pending_finish(pending, 0, hand[0].index[0]), 0);
+	ck_assert_int_eq(pending_finish(pending, 0, hand[0].index[0],
+	    &more), 0);
 	answer(0, hand[0].index[1]);
 	assert_empty();
 }
@@ -975,8 +977,11 @@ model_reply(struct model *m, bool all)
 		ck_abort_msg("must_end is not %d", m->must_end);
 	for (client = 0; client < MODEL_CLIENTS; client++)
 		missed |= m->waits[client] == 1;
-	if (pending_finish(pending, m->worker, m->index) != missed)
+	if (pending_finish(pending, m->worker, m->index, &more) != missed)
 		ck_abort_msg("finish is not %d", missed);
+	if (more != (model_count(GIVEN, m->worker) +
+	    model_count(QUEUED, 0) > 0))
+		ck_abort_msg("finish says %d of more to take", more);
 	if (!missed) {
 		q = m - model;
 		model[q] = (struct model){ .state = FREE };
@@ -1218,7 +1223,8 @@ static void
 act_finish(void)
 {
 	told->result = pending_finish(pending, ACTOR_WORKER,
-	    hand[ACTOR_WORKER].index[0]);
+	    hand[ACTOR_WORKER].index[0],
+	    &more);
 }
 
 static void
@@ -1592,7 +1598,8 @@ START_TEST(stopped_owner_makes_the_table_busy_and_no_more)
 	ck_assert_int_eq(join(40, 40), PENDING_BUSY);
 	ck_assert_uint_eq(wake, PENDING_NO_WORKER);
 	ck_assert_int_eq(pending_take(pending, 0, 8, now, index), -1);
-	ck_assert_int_eq(pending_finish(pending, 1, hand[1].index[0]), -1);
+	ck_assert_int_eq(pending_finish(pending, 1, hand[1].index[0],
+	    &more), -1);
 	ck_assert_int_eq(pending_worker_start(pending, 1), -1);
 	ck_assert_uint_eq(count().asking, 6);
 	step_kill(pid);
@@ -1670,7 +1677,7 @@ storm_answer(uint32_t worker, uint32_t index)
 				storm->replied[client] = true;
 			pending_mark(pending, at);
 		}
-		left = pending_finish(pending, worker, index);
+		left = pending_finish(pending, worker, index, &more);
 	} while (left == 1);
 	return (left == 0);
 }
