@@ -33,8 +33,8 @@
  * made under it too: no one ever looks at a value that may change.  A hit
  * moves its entry to the newest end, a store drops the oldest until there is
  * room.  When an owner died amid a change the shard is emptied, since a cache
- * may forget; so it is when a look-up meets an index that is out of range.
- * A busy shard is a miss for a look-up, and a store is skipped.
+ * may forget; so it is when a look-up meets an index that is out of range, or
+ * a value whose sum is another than when it was stored.  A busy shard is a miss for a look-up, and a store is skipped.
  */
 
 #include <stdbool.h>
@@ -48,6 +48,7 @@
 #define SHARD_ENTRIES	1024		/* a shard has as many, or more */
 #define SHARDS_MAX	64		/* as many as bits in `busy' */
 #define BLOCK_DATA	60		/* a block is a cache line */
+#define SUM_FACTOR	0x9e3779b97f4a7c15	/* odd, its bits mixed */
 #define KEY_MAX		258
 #define BLOCKS_MIN	((CACHE_VALUE_MAX + KEY_MAX) / BLOCK_DATA + 1)
 
@@ -59,9 +60,9 @@ struct cache_entry {
 	uint32_t		 newer;
 	uint32_t		 older;
 	uint32_t		 block;		/* the first */
+	uint32_t		 sum;		/* of value, its length, expiry */
 	uint32_t		 value_len;
 	uint16_t		 key_len;
-	uint16_t		 sum;		/* of key, value and expiry */
 };
 
 struct cache_block {
@@ -133,11 +134,7 @@ static uint32_t		 write_locked(const struct cache *,
 			    struct cache_shard *, const uint8_t *, size_t,
 			    const uint8_t *, size_t);
 static uint32_t		 blocks_for(size_t);
-static bool		 sums_hold(const struct cache *,
-			    const struct cache_shard *);
-static uint16_t		 sum_of(const struct cache *,
-			    const struct cache_shard *,
-			    const struct cache_entry *);
+static uint32_t		 sum_of(const uint8_t *, size_t, uint64_t);
 static int		 check_shard(const struct cache *,
 			    const struct cache_shard *);
 
@@ -179,8 +176,8 @@ cache_adopt(struct cache *cache, uint32_t entries, size_t memory)
 		return (-1);
 	for (i = 0; i < cache->shards; i++) {
 		shard = shard_of(cache, i);
-		whole = shard->lock.dirty == 0 && check_shard(cache, shard) ==
-		    0 && sums_hold(cache, shard);
+		whole = shard->lock.dirty == 0 &&
+		    check_shard(cache, shard) == 0;
 		memset(&shard->lock, 0, sizeof(shard->lock));
 		if (segment_lock_init(&shard->lock) == -1)
 			return (-1);
@@ -190,41 +187,24 @@ cache_adopt(struct cache *cache, uint32_t entries, size_t memory)
 	return (0);
 }
 
-/* Is every entry what was stored? */
-static bool
-sums_hold(const struct cache *cache, const struct cache_shard *shard)
-{
-	const struct cache_entry *entries = entries_of(cache, shard);
-	uint32_t index;
-
-	for (index = shard->newest; index != 0; index = entries[index].older) {
-		if (entries[index].sum != sum_of(cache, shard,
-		    &entries[index]))
-			return (false);
-	}
-	return (true);
-}
-
 /*
- * Fletcher's sum over the blocks of an entry, folded: for damage, not for
- * enemies.
+ * A sum that damage changes: it is no defence against who knows it.  Eight
+ * bytes at a time, since it is made of every value that is looked up.
  */
-static uint16_t
-sum_of(const struct cache *cache, const struct cache_shard *shard,
-    const struct cache_entry *entry)
+static uint32_t
+sum_of(const uint8_t *value, size_t len, uint64_t expiry_ms)
 {
-	const struct cache_block *blocks = blocks_of(cache, shard);
-	size_t left = (size_t)entry->key_len + entry->value_len, n, i;
-	uint32_t block = entry->block, a = entry->expiry_ms, b = 1;
+	uint64_t sum = expiry_ms ^ (uint64_t)len << 48, word;
+	size_t n;
 
-	for (; left > 0; left -= n, block = blocks[block].next) {
-		n = left < BLOCK_DATA ? left : BLOCK_DATA;
-		for (i = 0; i < n; i++) {
-			a += blocks[block].data[i];
-			b += a;
-		}
+	for (; len > 0; len -= n, value += n) {
+		n = len < sizeof(word) ? len : sizeof(word);
+		word = 0;
+		memcpy(&word, value, n);
+		sum = (sum ^ word) * SUM_FACTOR;
+		sum ^= sum >> 32;
 	}
-	return ((a ^ a >> 16) + 31 * (b ^ b >> 16));
+	return (sum);
 }
 
 static void
@@ -352,7 +332,9 @@ cache_lookup(struct cache *cache, uint64_t hash, const uint8_t *key,
 	if (index == 0)
 		goto drop;
 	*len = entry->value_len;
-	if (!read_locked(cache, shard, entry, buf, size)) {
+	if (!read_locked(cache, shard, entry, buf, size) ||
+	    (*len <= size && entry->sum != sum_of(buf, *len,
+	    entry->expiry_ms))) {
 		mend_locked(cache, shard);
 		goto drop;
 	}
@@ -400,7 +382,7 @@ cache_store(struct cache *cache, uint64_t hash, const uint8_t *key,
 	entry->value_len = value_len;
 	entry->block = write_locked(cache, shard, key, key_len, value,
 	    value_len);
-	entry->sum = sum_of(cache, shard, entry);
+	entry->sum = sum_of(value, value_len, expiry_ms);
 	bucket = &buckets_of(shard)[tag & (cache->buckets - 1)];
 	entry->chain = *bucket;
 	*bucket = index;

@@ -39,8 +39,9 @@ int	 cache_format(struct cache *cache, uint32_t entries, size_t memory);
 
 /*
  * Take over the memory of a cache that other processes, all dead now, have
- * used: formatted for the same arguments.  Each shard and each entry in it is
- * checked; a shard that is not whole is emptied.  Returns 0, or -1 if it is
+ * used: formatted for the same arguments.  Each shard's links are checked; one
+ * that is not whole is emptied.  What is in an entry is checked when it is
+ * looked up.  Returns 0, or -1 if it is
  * no such cache.
  */
 int	 cache_adopt(struct cache *cache, uint32_t entries, size_t memory);

@@ -4,11 +4,13 @@
 #ifndef CLIENT_H
 #define CLIENT_H
 
+#include "answer.h"
 #include "pending.h"
 #include "server.h"
 
-/* Room that a value's reply needs in front (a stream's length) and behind. */
-#define CLIENT_FRONT	8
+/* Room in front of a value (a stream's length, a question) and behind it. */
+#define CLIENT_LENGTH	8		/* for a stream's, kept free */
+#define CLIENT_FRONT	(CLIENT_LENGTH + ANSWER_FRONT)
 #define CLIENT_SPARE	24
 
 enum client_result {
@@ -26,7 +28,7 @@ struct client {
 
 	/*
 	 * buf has size bytes, aligned as a struct answer_value.  A reply made
-	 * in it has CLIENT_FRONT bytes in front of it that are free.
+	 * in it has CLIENT_LENGTH bytes in front of it that are free.
 	 */
 	uint8_t			*buf;
 	size_t			 size;

@@ -23,8 +23,8 @@
 #include "log.h"
 #include "segment.h"
 
-#define MAGIC		0x5069636f444e5331	/* "PicoDNS", layout 1 */
-#define ENTRY_BYTES	256		/* of cache-memory by default */
+#define MAGIC		0x5069636f444e5332	/* "PicoDNS", layout 2 */
+#define ENTRY_BYTES	184		/* of cache-memory by default */
 #define STREAM_BYTES	(4 << 20)	/* of replies in its mailbox */
 
 static void	shape_make(const struct server *, struct server_shape *);

@@ -71,8 +71,9 @@ static volatile sig_atomic_t stop;
 static uint8_t		 datagram[DNS_MESSAGE_MAX];
 static union {
 	struct answer_value	 head;
-	uint8_t			 bytes[ANSWER_VALUE_MAX + ANSWER_SPARE];
-} value, own;	/* what all get; what one gets */
+	uint8_t			 bytes[ANSWER_VALUE_MAX];
+} value;		/* what all get; and what one gets: */
+static _Alignas(8) uint8_t own[ANSWER_FRONT + ANSWER_VALUE_MAX + ANSWER_SPARE];
 
 static void	stop_soon(int);
 static void	prepare(struct worker *);
@@ -479,7 +480,7 @@ pack_failure(struct worker *worker, const struct place *place)
 	uint64_t now_ms = mono_boot_ms();
 	const uint8_t *key;
 	size_t key_len, len;
-	uint16_t before = 0, seconds;
+	unsigned before = 0;
 
 	key = pending_key(server->pending, place->index, &key_len);
 	if (cache_lookup(server->cache,
@@ -487,8 +488,7 @@ pack_failure(struct worker *worker, const struct place *place)
 	    value.bytes, sizeof(value.head), &len) == CACHE_EXPIRED &&
 	    now_ms < value.head.stored_ms + FAILED_FOR_MS)
 		before = value.head.failed_s;
-	return (answer_pack_failure(value.bytes, key, key_len, now_ms, before,
-	    &seconds));
+	return (answer_pack_failure(&value.head, now_ms, before));
 }
 
 /*
@@ -573,13 +573,13 @@ reply_to(const struct worker *worker, const struct place *place,
 	query.type = dns_key_type(key, key_len);
 	memcpy(name, key, query.name_len);
 	dns_case_restore(waiter->name_case, name, query.name_len);
-	memcpy(own.bytes, value.bytes, len);
-	made = answer_write(own.bytes, len, len, &query,
+	memcpy(own + ANSWER_FRONT, value.bytes, len);
+	made = answer_write(own + ANSWER_FRONT, len, len, &query,
 	    is_stream(worker, waiter) ? DNS_MESSAGE_MAX :
 	    answer_udp_limit(&query), mono_boot_ms(), reply);
 	if (made == 0) {
-		*reply = own.bytes;
-		made = dns_error_write(own.bytes, sizeof(own.bytes), &query,
+		*reply = own;
+		made = dns_error_write(own, sizeof(own), &query,
 		    DNS_RCODE_SERVFAIL, 0);
 	}
 	return (made);

@@ -46,6 +46,7 @@
 static uint8_t	*value_place(size_t);
 static struct dns_query query_for(const char *);
 static void	 pack(const void *, size_t);
+static void	 pack_failure(void);
 static size_t	 answer(const struct dns_query *, size_t, uint64_t);
 static size_t	 answer_part(const struct dns_query *, size_t, size_t,
 		    uint64_t);
@@ -56,13 +57,14 @@ static size_t			 packed_len;
 static struct dns_reply		 found;
 static uint8_t			*reply;		/* written last */
 
-/* Room for len bytes, aligned, at the end of an array. */
+/* Room for len bytes, aligned, at the end of an array with a front. */
 static uint8_t *
 value_place(size_t len)
 {
-	static _Alignas(16) uint8_t room[ANSWER_VALUE_MAX + ANSWER_SPARE + 16];
+	static _Alignas(16) uint8_t room[ANSWER_FRONT + ANSWER_VALUE_MAX +
+	    ANSWER_SPARE + 16];
 
-	ck_assert_uint_le(len, sizeof(room));
+	ck_assert_uint_le(len + ANSWER_FRONT, sizeof(room));
 	return (room + (sizeof(room) - len) / 16 * 16);
 }
 
@@ -90,6 +92,15 @@ pack(const void *bytes, size_t len)
 	ck_assert_uint_le(packed_len, sizeof(packed));
 }
 
+static void
+pack_failure(void)
+{
+	struct answer_value head;
+
+	packed_len = answer_pack_failure(&head, NOW, 0);
+	memcpy(packed, &head, packed_len);
+}
+
 /* Write the reply out of packed, which stays as it is. */
 static size_t
 answer(const struct dns_query *query, size_t limit, uint64_t now_ms)
@@ -112,7 +123,7 @@ answer_part(const struct dns_query *query, size_t have, size_t limit,
 	ck_assert_uint_le(len, limit);
 	if (len != 0) {
 		ck_assert_uint_ge(len, DNS_HEADER_LEN);
-		ck_assert(reply >= value &&
+		ck_assert(reply >= value - ANSWER_FRONT &&
 		    reply + len <= value + have + ANSWER_SPARE);
 	}
 	return (len);
@@ -506,45 +517,43 @@ END_TEST
 START_TEST(value_that_makes_no_sense_is_no_reply)
 {
 	struct dns_query query = query_for("\3www\7example\3com");
-	struct dns_query longer = query_for("\77aaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-	    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
 	struct answer_value head;
+	uint16_t at;
 	size_t have;
-
-	/* A message that is too short for the question by one byte. */
-	pack(BYTES(MESSAGE("\x81\x82", "\0", "\0", "\0")));
-	ck_assert_uint_eq(answer(&query, NO_LIMIT, NOW), BEHIND_QUESTION);
-	query = query_for("\4wwww\7example\3com");
-	ck_assert_uint_eq(answer(&query, NO_LIMIT, NOW), 0);
-	query = query_for("\3www\7example\3com");
 
 	pack(BYTES(MESSAGE("\x81\x80", "\1", "\0", "\0") A(T300)));
 	memcpy(&head, packed, sizeof(head));
 	for (have = 0; have < sizeof(head); have++)
 		ck_assert_uint_eq(answer_part(&query, have, NO_LIMIT, NOW),
 		    0);
-	ck_assert_uint_eq(answer(&longer, NO_LIMIT, NOW), 0);
 
-	head.message_len++;
+	/* More records than there is room for their offsets. */
+	head.count[0] = UINT16_MAX;
 	memcpy(packed, &head, sizeof(head));
 	ck_assert_uint_eq(answer(&query, NO_LIMIT, NOW + 5000), 0);
-	head.message_len = 0;
+	head.count[0] = 0;
+	head.count[2] = (packed_len - sizeof(head)) / sizeof(uint16_t) + 1;
 	memcpy(packed, &head, sizeof(head));
 	ck_assert_uint_eq(answer(&query, NO_LIMIT, NOW + 5000), 0);
-	head.message_len = BEHIND_QUESTION + A_LEN;
-	head.ttls = UINT16_MAX;
-	memcpy(packed, &head, sizeof(head));
-	ck_assert_uint_eq(answer(&query, NO_LIMIT, NOW + 5000), 0);
-	head.ttls = 1;
+	head.count[0] = 1;
+	head.count[2] = 0;
 	memcpy(packed, &head, sizeof(head));
 	ck_assert_uint_ne(answer(&query, NO_LIMIT, NOW + 5000), 0);
 
-	/* A TTL that stands behind the message, or at its very end. */
-	memcpy(packed + sizeof(head), "\xff\xff", 2);
+	/* A TTL in the question, behind the message, or at its very end. */
+	for (at = 0; at < BEHIND_QUESTION; at++) {
+		memcpy(packed + sizeof(head), &at, sizeof(at));
+		ck_assert_uint_eq(answer(&query, NO_LIMIT, NOW + 5000), 0);
+	}
+	at = UINT16_MAX;
+	memcpy(packed + sizeof(head), &at, sizeof(at));
 	ck_assert_uint_eq(answer(&query, NO_LIMIT, NOW + 5000), 0);
-	memcpy(packed + sizeof(head),
-	    &(uint16_t){ BEHIND_QUESTION + A_LEN - 3 }, 2);
+	at = BEHIND_QUESTION + A_LEN - 3;
+	memcpy(packed + sizeof(head), &at, sizeof(at));
 	ck_assert_uint_eq(answer(&query, NO_LIMIT, NOW + 5000), 0);
+	at--;
+	memcpy(packed + sizeof(head), &at, sizeof(at));
+	ck_assert_uint_ne(answer(&query, NO_LIMIT, NOW + 5000), 0);
 }
 END_TEST
 
@@ -558,20 +567,15 @@ START_TEST(failure_is_kept_for_longer_each_time)
 		{ 0, 1 }, { 1, 2 }, { 2, 4 }, { 4, 5 }, { 5, 5 },
 		{ UINT16_MAX, 5 },
 	};
-	static const uint8_t key[] = NAME "\0\1\0";
 	struct answer_value head;
-	uint16_t seconds;
 	size_t i;
 
 	for (i = 0; i < NELEMS(cases); i++) {
-		seconds = 0xa5a5;
-		packed_len = answer_pack_failure(packed, key, sizeof(key) - 1,
-		    NOW, cases[i].before, &seconds);
-		ck_assert_uint_ne(packed_len, 0);
-		ck_assert_msg(seconds == cases[i].seconds, "%u after %u",
-		    seconds, cases[i].before);
-		memcpy(&head, packed, sizeof(head));
-		ck_assert_uint_eq(head.failed_s, seconds);
+		memset(&head, 0xa5, sizeof(head));
+		ck_assert_uint_eq(answer_pack_failure(&head, NOW,
+		    cases[i].before), sizeof(head));
+		ck_assert_msg(head.failed_s == cases[i].seconds,
+		    "%u after %u", head.failed_s, cases[i].before);
 		ck_assert_uint_eq(head.stored_ms, NOW);
 	}
 }
@@ -579,13 +583,10 @@ END_TEST
 
 START_TEST(failure_is_answered_with_servfail)
 {
-	static const uint8_t key[] = NAME "\0\1\3";
 	struct dns_query query = query_for("\3wWw\7EXample\3com");
-	uint16_t seconds;
 	size_t len;
 
-	packed_len = answer_pack_failure(packed, key, sizeof(key) - 1, NOW, 0,
-	    &seconds);
+	pack_failure();
 	len = answer(&query, DNS_UDP_PLAIN, NOW + 500);
 	ck_assert_uint_eq(len, BEHIND_QUESTION);
 	ck_assert_mem_eq(reply, "\x12\x34\x81\x82\0\1\0\0\0\0\0\0"
@@ -601,9 +602,8 @@ END_TEST
 
 START_TEST(failure_of_the_longest_name_is_answered)
 {
-	uint8_t key[DNS_KEY_MAX], name[DNS_NAME_MAX];
+	uint8_t name[DNS_NAME_MAX];
 	struct dns_query query;
-	uint16_t seconds;
 	size_t i;
 
 	memset(name, 'a', sizeof(name));
@@ -611,10 +611,7 @@ START_TEST(failure_of_the_longest_name_is_answered)
 		name[i * 64] = 63;
 	name[3 * 64] = 61;
 	name[DNS_NAME_MAX - 1] = 0;
-	memcpy(key, name, sizeof(name));
-	memcpy(key + sizeof(name), "\0\1\0", 3);
-	packed_len = answer_pack_failure(packed, key, sizeof(key), NOW, 0,
-	    &seconds);
+	pack_failure();
 	query = query_for("");
 	query.name = name;
 	query.name_len = sizeof(name);

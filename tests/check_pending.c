@@ -1523,6 +1523,7 @@ START_TEST(take_is_not_deceived_by_a_rebuild)
 		n = pending_take(pending, 0, 8, now, index);
 	}
 	step_kill(pid);
+	step_forget(&rebuild);
 	ck_assert_int_gt(busy, 3);
 	ck_assert_msg(n == 1, "the rebuild hides a question: %d", n);
 }

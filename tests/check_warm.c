@@ -104,7 +104,7 @@ look_up(uint8_t number)
 	    sizeof(value), &len));
 }
 
-/* Where in the cache's memory the bytes of a stored value begin. */
+/* Where in the cache's memory a key and its value, all one byte, begin. */
 static uint8_t *
 find_value(uint8_t number)
 {
@@ -145,8 +145,9 @@ START_TEST(damaged_value_empties_its_shard)
 	make_cache();
 	store(7);
 	store(9);
-	*find_value(7) ^= 1;
+	find_value(7)[1] ^= 1;		/* the first is its key */
 	ck_assert_int_eq(cache_adopt(cache, ENTRIES, 0), 0);
+	ck_assert_int_eq(look_up(9), CACHE_HIT);
 	ck_assert_int_eq(look_up(7), CACHE_MISS);
 	ck_assert_int_eq(look_up(9), CACHE_MISS);
 	ck_assert_int_eq(cache_check(cache), 0);

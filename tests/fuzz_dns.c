@@ -43,15 +43,16 @@ static void	 fuzz_query(const uint8_t *, size_t);
 static void	 check_error(const struct dns_query *, int, size_t);
 static void	 check_name(const uint8_t *, size_t);
 static void	 check_key(const struct dns_query *);
-static void	 check_failure(const struct dns_query *, const uint8_t *,
-		    size_t);
+static void	 check_failure(const struct dns_query *);
 static void	 fuzz_reply(uint8_t, const uint8_t *, size_t);
 static void	 check_reply(const uint8_t *, size_t, const struct dns_reply *,
 		    const uint16_t *);
-static void	 check_packed(const uint8_t *, const struct dns_reply *, bool);
+static void	 check_packed(const uint8_t *, const uint8_t *, size_t,
+		    const struct dns_reply *, bool);
 static void	 check_answer(uint8_t, const uint8_t *, size_t,
 		    const struct dns_reply *, const uint8_t *);
-static void	 check_whole(uint8_t *, size_t, const uint8_t *,
+static void	 check_whole(const uint8_t *, size_t, const uint8_t *,
+		    const struct dns_reply *, const uint8_t *,
 		    const struct dns_query *, uint32_t);
 static void	 check_written(const uint8_t *, size_t, size_t,
 		    const struct dns_query *);
@@ -205,33 +206,29 @@ check_key(const struct dns_query *query)
 	    memcmp(again.name, query->name, query->name_len) == 0);
 	PROMISE(dns_key_write(key_again, &again) == key_len);
 	PROMISE(memcmp(key, key_again, key_len) == 0);
-	check_failure(query, key, key_len);
+	check_failure(query);
 	free(packet);
 }
 
 static void
-check_failure(const struct dns_query *query, const uint8_t *key,
-    size_t key_len)
+check_failure(const struct dns_query *query)
 {
-	static _Alignas(8) uint8_t value[ANSWER_VALUE_MAX];
-	uint8_t *have, *reply;
-	uint16_t seconds;
+	struct answer_value head;
+	uint8_t *memory, *reply;
 	size_t len, value_len;
 
-	value_len = answer_pack_failure(value, key, key_len, NOW, 2,
-	    &seconds);
-	PROMISE(value_len > 0 && seconds == 4);
-	have = malloc(value_len + ANSWER_SPARE);
-	if (have == NULL)
+	value_len = answer_pack_failure(&head, NOW, 2);
+	PROMISE(value_len > 0 && head.failed_s == 4);
+	memory = malloc(ANSWER_FRONT + value_len + ANSWER_SPARE);
+	if (memory == NULL)
 		abort();
-	memcpy(have, value, value_len);
-	len = answer_write(have, value_len, value_len, query, DNS_UDP_PLAIN,
-	    NOW + 1, &reply);
+	memcpy(memory + ANSWER_FRONT, &head, value_len);
+	len = answer_write(memory + ANSWER_FRONT, value_len, value_len, query,
+	    DNS_UDP_PLAIN, NOW + 1, &reply);
 	PROMISE(len > 0 && (reply[3] & DNS_FLAG_RCODE) ==
 	    DNS_RCODE_SERVFAIL);
 	check_written(reply, len, DNS_UDP_PLAIN, query);
-	check_whole(reply, len, value, query, 0);
-	free(have);
+	free(memory);
 }
 
 static void
@@ -263,9 +260,8 @@ fuzz_reply(uint8_t choice, const uint8_t *data, size_t len)
 	if (value_len != 0) {
 		PROMISE(value_len <= ANSWER_VALUE_MAX);
 		PROMISE(packed.end == reply.end && packed.ttls == reply.ttls);
-		check_packed(value, &reply, changed);
-		check_answer(choice, value, value_len, &reply,
-		    data + DNS_HEADER_LEN);
+		check_packed(packet, value, value_len, &reply, changed);
+		check_answer(choice, value, value_len, &reply, packet);
 	}
 	free(packet);
 }
@@ -309,21 +305,26 @@ check_reply(const uint8_t *packet, size_t len, const struct dns_reply *reply,
  * such as a TTL.  No honest message has such names.
  */
 static void
-check_packed(const uint8_t *value, const struct dns_reply *reply,
-    bool changed)
+check_packed(const uint8_t *packet, const uint8_t *value, size_t value_len,
+    const struct dns_reply *reply, bool changed)
 {
 	static uint16_t ttl_at[TTLS_MAX];
+	const size_t front = DNS_HEADER_LEN + reply->name_len + 4;
+	const size_t at = sizeof(struct answer_value) +
+	    reply->ttls * sizeof(uint16_t);
 	struct answer_value head;
 	struct dns_reply again;
-	uint8_t *packet;
-	int result;
+	uint8_t *message;
+	int result, i;
 
 	memcpy(&head, value, sizeof(head));
-	PROMISE(head.ttls == reply->ttls);
-	PROMISE(head.message_len == reply->end);
-	packet = copy_of(value + sizeof(head) +
-	    head.ttls * sizeof(uint16_t), head.message_len);
-	result = dns_reply_parse(packet, head.message_len, &again, ttl_at,
+	PROMISE(memcmp(head.count, reply->count, sizeof(head.count)) == 0);
+	PROMISE(value_len == at + reply->end - front);
+	PROMISE(memcmp(value + at, packet + front, reply->end - front) == 0);
+	message = copy_of(packet, reply->end);
+	for (i = 0; i < 3; i++)
+		dns_put16(message + 6 + 2 * i, head.count[i]);
+	result = dns_reply_parse(message, reply->end, &again, ttl_at,
 	    TTLS_MAX);
 	PROMISE(result == 0 || changed);
 	if (result == 0 && !changed) {
@@ -332,20 +333,20 @@ check_packed(const uint8_t *value, const struct dns_reply *reply,
 		PROMISE(memcmp(again.count, reply->count,
 		    sizeof(again.count)) == 0);
 		PROMISE(memcmp(ttl_at, value + sizeof(head),
-		    head.ttls * sizeof(uint16_t)) == 0);
+		    again.ttls * sizeof(uint16_t)) == 0);
 	}
 	if (result == 0 && !changed && reply->rcode <= DNS_FLAG_RCODE) {
 		PROMISE(again.storable == reply->storable);
 		PROMISE(again.lifetime == reply->lifetime);
 		PROMISE(again.nxdomain_whole == reply->nxdomain_whole);
 	}
-	free(packet);
+	free(message);
 }
 
 /* Answer a client who asked the message's own question. */
 static void
 check_answer(uint8_t choice, const uint8_t *value, size_t value_len,
-    const struct dns_reply *found, const uint8_t *question)
+    const struct dns_reply *found, const uint8_t *packet)
 {
 	struct dns_query query = { .id = 0x1234, .name_len = found->name_len,
 	    .flags = DNS_FLAG_RD | (choice & AUTHENTIC ? DNS_FLAG_AD : 0) |
@@ -357,21 +358,21 @@ check_answer(uint8_t choice, const uint8_t *value, size_t value_len,
 	size_t have = value_len, len, limit = DNS_MESSAGE_MAX;
 	uint8_t *memory, *name, *reply = NULL;
 
-	name = copy_of(question, found->name_len);
+	name = copy_of(packet + DNS_HEADER_LEN, found->name_len);
 	query.name = name;
 	if (choice & SHORT)
 		limit = answer_udp_limit(&query);
 	if (choice & PART)
 		have -= found->end - (DNS_HEADER_LEN + found->name_len + 4);
-	memory = malloc(have + ANSWER_SPARE);
+	memory = malloc(ANSWER_FRONT + have + ANSWER_SPARE);
 	if (memory == NULL)
 		abort();
-	memcpy(memory, value, have);
-	len = answer_write(memory, have, value_len, &query, limit,
-	    NOW + age * 1000, &reply);
+	memcpy(memory + ANSWER_FRONT, value, have);
+	len = answer_write(memory + ANSWER_FRONT, have, value_len, &query,
+	    limit, NOW + age * 1000, &reply);
 	PROMISE(len > 0);
-	PROMISE(reply >= memory && reply + len <= memory + have +
-	    ANSWER_SPARE);
+	PROMISE(reply >= memory && reply + len <= memory + ANSWER_FRONT +
+	    have + ANSWER_SPARE);
 	if (found->rcode <= DNS_FLAG_RCODE)
 		PROMISE((reply[3] & DNS_FLAG_RCODE) == found->rcode);
 	if (have < value_len)
@@ -381,7 +382,7 @@ check_answer(uint8_t choice, const uint8_t *value, size_t value_len,
 	check_written(reply, len, limit, &query);
 	if (have == value_len && found->end + (query.edns ? DNS_OPT_LEN : 0) <=
 	    limit)
-		check_whole(reply, len, value, &query, age);
+		check_whole(reply, len, packet, found, value, &query, age);
 	free(memory);
 	free(name);
 }
@@ -419,31 +420,29 @@ check_written(const uint8_t *reply, size_t len, size_t limit,
 
 /* But for what is the client's, a reply is the message that was packed. */
 static void
-check_whole(uint8_t *reply, size_t len, const uint8_t *value,
+check_whole(const uint8_t *reply, size_t len, const uint8_t *packet,
+    const struct dns_reply *found, const uint8_t *value,
     const struct dns_query *query, uint32_t age)
 {
-	struct answer_value head;
-	const uint8_t *message;
+	const size_t front = DNS_HEADER_LEN + found->name_len + 4;
 	uint8_t *expected;
 	uint16_t at, i;
 	uint32_t ttl;
 
-	memcpy(&head, value, sizeof(head));
-	message = value + sizeof(head) + head.ttls * sizeof(uint16_t);
-	PROMISE(len == head.message_len +
-	    (query->edns ? DNS_OPT_LEN : 0u));
-	expected = copy_of(message, head.message_len);
-	memcpy(expected, reply, 4);
-	dns_put16(expected + 10, dns_get16(message + 10) + query->edns);
-	memcpy(expected + DNS_HEADER_LEN, query->name, query->name_len);
-	for (i = 0; age > 0 && i < head.ttls; i++) {
-		memcpy(&at, value + sizeof(head) + i * sizeof(at),
-		    sizeof(at));
-		ttl = dns_get32(message + at);
+	PROMISE(len == found->end + (query->edns ? DNS_OPT_LEN : 0u));
+	PROMISE(dns_get16(reply + 6) == found->count[0]);
+	PROMISE(dns_get16(reply + 8) == found->count[1]);
+	PROMISE(dns_get16(reply + 10) == found->count[2] + query->edns);
+	expected = copy_of(packet, found->end);
+	for (i = 0; age > 0 && i < found->ttls; i++) {
+		memcpy(&at, value + sizeof(struct answer_value) +
+		    i * sizeof(at), sizeof(at));
+		ttl = dns_get32(packet + at);
 		if (ttl > 0x7fffffff || ttl <= age)
 			ttl = age + 1;
 		dns_put32(expected + at, ttl - age);
 	}
-	PROMISE(memcmp(reply, expected, head.message_len) == 0);
+	PROMISE(memcmp(reply + front, expected + front,
+	    found->end - front) == 0);
 	free(expected);
 }

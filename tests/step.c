@@ -398,6 +398,9 @@ step_each(struct step_deaths *deaths)
 	struct step step;
 	struct sum *sum;
 
+	/* What is bound at its first call is bound before the act is made. */
+	deaths->stage();
+	deaths->act();
 	deaths->stage();
 	if (!step_record(&step, deaths->act, deaths->what))
 		return (false);
@@ -433,7 +436,7 @@ step_each(struct step_deaths *deaths)
 		    "instructions", deaths->what, stride, step.total);
 	fprintf(stderr, ", rebuilt after %d; %d went astray\n", sum->rebuilt,
 	    sum->astray);
-	ck_assert_int_le(sum->astray * 20, step.total);
+	ck_assert_int_le(sum->astray * 20, sum->whole + sum->rebuilt);
 	munmap(sum, sizeof(*sum));
 	step_forget(&step);
 	return (true);
