@@ -615,11 +615,13 @@ check_shard(const struct cache *cache, const struct cache_shard *shard)
 {
 	const struct cache_entry *entries = entries_of(cache, shard);
 	const struct cache_block *blocks = blocks_of(cache, shard);
-	uint8_t *seen = calloc(2, cache->entries + cache->blocks + 2);
+	uint8_t *seen = calloc(1, (size_t)cache->entries + cache->blocks + 2);
 	uint8_t *used = seen + cache->entries + 1;
 	uint32_t index, newer = 0, count = 0, held = 0, i, bucket, block;
 	int rule = 0;
 
+	if (seen == NULL)
+		return (-1);
 	if (shard->entries_fresh > cache->entries ||
 	    shard->blocks_fresh > cache->blocks)
 		rule = 1;

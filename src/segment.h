@@ -36,7 +36,7 @@ void	*segment_map(size_t size, int *fd);
 /*
  * Open a file of size bytes for segment_map_again(), locked against all other
  * daemons; it is made if there is none, and emptied if it has another size.
- * Only a plain file that is ours alone is touched.   If the file is the
+ * Only a plain file that is ours alone is touched.  If the file is the
  * one behind old (else -1), which others have mapped, a new one takes its
  * place.
  * Returns the descriptor (close on exec), or -1 and in *error why.

@@ -15,6 +15,9 @@
  * first one was; if it isn't, it is counted, and another is stepped all the
  * way.
  *
+ * An instruction that repeats itself, to fill or copy memory, is a place
+ * before it, one after each of the first times round, and one after it.
+ *
  * The deaths of one act are shared out among as many processes as there are
  * processors.  Each has a state of its own, and brings it back from a copy,
  * with the mutex in it: one that nobody holds, or whose owner has died, is
@@ -44,6 +47,7 @@
 
 #define EXIT_NO_TRACE	77	/* of a child that may not be traced */
 #define STEPS_MAX	400000	/* instructions of one act */
+#define REPEATS		8	/* of an instruction that are places */
 #define BUCKETS		65536	/* of places, by their address */
 #define VIA_MAX		256	/* places tried to stop at on the way */
 #define PROCESSES_MAX	8	/* that share the deaths out */
@@ -67,6 +71,13 @@ struct told {
 	_Atomic uint32_t	 done;
 };
 
+/* Where a child is that goes step by step. */
+struct walk {
+	pid_t			 pid;
+	uintptr_t		 pc;
+	int			 repeats;	/* of the instruction there */
+};
+
 /* What came of the deaths, of all processes. */
 struct sum {
 	_Atomic int		 whole;
@@ -81,6 +92,8 @@ static int	 processors(void);
 static void	 stay_on_processor(int);
 static pid_t	 start(void (*)(void));
 static int	 step_once(pid_t);
+static void	 walk_start(struct walk *, pid_t);
+static void	 walk_on(struct walk *);
 static void	 plan(struct step_place *, int, int *);
 static bool	 go_to(const struct step *, pid_t, int);
 static void	 die(const struct step_deaths *, struct step *, int, int,
@@ -265,11 +278,39 @@ step_once(pid_t pid)
 	return (0);
 }
 
+/* Step to where the act begins. */
+static void
+walk_start(struct walk *walk, pid_t pid)
+{
+	while (!told->begun) {
+		if (step_once(pid) == -1)
+			ck_abort_msg("a child can't be stepped any more");
+	}
+	*walk = (struct walk){ .pid = pid, .pc = where(pid) };
+}
+
+/* Step to the next place. */
+static void
+walk_on(struct walk *walk)
+{
+	uintptr_t pc;
+
+	do {
+		if (step_once(walk->pid) == -1)
+			ck_abort_msg("a child can't be stepped any more");
+		pc = where(walk->pid);
+		walk->repeats = BREAKPOINTS && pc == walk->pc ?
+		    walk->repeats + 1 : 0;
+		walk->pc = pc;
+	} while (walk->repeats > REPEATS);
+}
+
 bool
 step_record(struct step *step, void (*act)(void), const char *what)
 {
-	int error = 0, n = 0, *bucket;
 	struct step_place *at;
+	struct walk walk;
+	int n = 0, *bucket;
 	pid_t pid;
 
 	*step = (struct step){ .act = act };
@@ -284,12 +325,11 @@ step_record(struct step *step, void (*act)(void), const char *what)
 	at = calloc(STEPS_MAX, sizeof(*at));
 	bucket = calloc(BUCKETS, sizeof(*bucket));
 	ck_assert(at != NULL && bucket != NULL);
-	while (error == 0 && !told->begun)
-		error = step_once(pid);
-	at[0] = (struct step_place){ .pc = where(pid), .via = -1, .stops = 1 };
-	while (error == 0 && !told->done && n + 1 < STEPS_MAX) {
-		error = step_once(pid);
-		at[++n].pc = where(pid);
+	walk_start(&walk, pid);
+	at[0] = (struct step_place){ .pc = walk.pc, .via = -1, .stops = 1 };
+	while (!told->done && n + 1 < STEPS_MAX) {
+		walk_on(&walk);
+		at[++n].pc = walk.pc;
 		plan(at, n, bucket);
 	}
 	ck_assert_msg(told->done, "%s: %d instructions and no end", what, n);
@@ -308,10 +348,10 @@ step_forget(struct step *step)
 }
 
 /*
- * How a child gets to place n with the fewest stops: by a step from the place
- * before it, or by a run from one behind the last that has the same address,
- * since a breakpoint would stop it at that one.  0 ends a chain: the first
- * place is on none, and no child comes there again.
+ * How a child gets to place n with the fewest stops: by a run from some place
+ * behind the last that has the same address, since a breakpoint would stop it
+ * at that one, or by a step from it.  0 ends a chain: the first place is on
+ * none, and no child comes there again.
  */
 static void
 plan(struct step_place *at, int n, int *bucket)
@@ -344,7 +384,7 @@ go_to(const struct step *step, pid_t pid, int n)
 		return (true);
 	if (!go_to(step, pid, step->at[n].via))
 		return (false);
-	if (step->at[n].via == n - 1 && n != 0)
+	if (n > 0 && step->at[n].pc == step->at[n - 1].pc)
 		return (step_once(pid) == 0);
 	return (run_to(pid, step->at[n].pc));
 }
@@ -353,6 +393,7 @@ pid_t
 step_stop(struct step *step, int after)
 {
 	pid_t pid = start(step->act);
+	struct walk walk;
 
 	if (BREAKPOINTS) {
 		if (go_to(step, pid, after) &&
@@ -362,11 +403,8 @@ step_stop(struct step *step, int after)
 		step_kill(pid);
 		pid = start(step->act);
 	}
-	while (!told->begun) {
-		if (step_once(pid) == -1)
-			ck_abort_msg("a child can't be stepped any more");
-	}
-	step_on(pid, after);
+	for (walk_start(&walk, pid); after > 0 && !told->done; after--)
+		walk_on(&walk);
 	return (pid);
 }
 
