@@ -35,6 +35,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +52,7 @@
 #define FILL_WINDOW	128		/* no socket buffer overflows */
 #define FILL_NS		(120 * NS_PER_S)	/* at most */
 #define RAMP_NS		(NS_PER_S / 4)	/* till the window is full */
+#define LIFE_S		150		/* and what is measured */
 #define SETTLE_NS	(NS_PER_S / 2)
 #define EXPIRE_NS	(NS_PER_S / 200)
 #define SLEEP_WINDOW	128		/* from which on replies may wait */
@@ -103,6 +105,7 @@ static struct pollfd	 pfd[FLIGHT_SOCKETS + DEAD_SOCKETS];
 static struct reading	 at_start, at_end;
 
 static void	 parse_options(int, char **);
+static void	 bound_life(void);
 static const struct wire_count *map_count(const char *);
 static void	 missed(uint32_t);
 static void	 begin_phase(enum phase, uint64_t);
@@ -124,8 +127,7 @@ main(int argc, char **argv)
 	unsigned n;
 
 	parse_options(argc, argv);
-	if (prctl(PR_SET_TIMERSLACK, 1) == -1)
-		err(1, "prctl");
+	bound_life();
 	flight_open(&live, pfd, port, sockets, "huzm"[mode], true,
 	    timeout_ms);
 	live.missed = missed;
@@ -145,6 +147,8 @@ main(int argc, char **argv)
 			expire_ns = now_ns + EXPIRE_NS;
 		}
 		next_phase(now_ns);
+		if (now_ns < phase_ns)
+			now_ns = phase_ns;
 		if (phase == PHASE_FILL || rate == 0)
 			send_window(now_ns);
 		else
@@ -252,6 +256,20 @@ parse_options(int argc, char **argv)
 	names_init(mode, names, first, seed);
 	if ((again = calloc(names, sizeof(*again))) == NULL)
 		err(1, "calloc");
+}
+
+/* A load ends by itself, and with who started it. */
+static void
+bound_life(void)
+{
+	pid_t parent = getppid();
+
+	alarm((unsigned)seconds + LIFE_S);
+	if (prctl(PR_SET_TIMERSLACK, 1) == -1 ||
+	    prctl(PR_SET_PDEATHSIG, SIGKILL) == -1)
+		err(1, "prctl");
+	if (getppid() != parent)
+		exit(1);
 }
 
 static void
@@ -438,12 +456,14 @@ send_dead(uint64_t now_ns)
 {
 	static uint32_t number;
 	uint64_t due = (now_ns - dead_ns) * dead_rate / NS_PER_S;
+	uint32_t name;
+	unsigned burst;
 
 	if (phase != PHASE_MEASURE)
 		return;
-	for (; dead_asked < due; dead_asked++, number++) {
-		uint32_t name = first + number;
-
+	for (burst = 0; dead_asked < due && burst < BURST; burst++) {
+		name = first + number++;
+		dead_asked++;
 		flight_send(&dead, dead_socket, &name, 1);
 		dead_socket = (dead_socket + 1) % DEAD_SOCKETS;
 	}
