@@ -23,7 +23,7 @@
  * and hit ratio belong to it and nothing else.
  *
  * Client and upstream may share a processor, so a large window is not tended
- * for each reply: the client sleeps till about an eighth of the window has
+ * for each reply: the client sleeps till some part of the window has
  * come back.  Latency is then that of a full window and tells of throughput.
  */
 
@@ -155,9 +155,9 @@ main(int argc, char **argv)
 			send_paced(now_ns);
 		if (dead.sockets != 0)
 			send_dead(now_ns);
-		if (n < window / 16 && sleep_ns < SLEEP_MAX_NS)
+		if (n < window / 10 && sleep_ns < SLEEP_MAX_NS)
 			sleep_ns += sleep_ns / 8;
-		else if (n > window / 8 && sleep_ns > SLEEP_MIN_NS)
+		else if (n > window / 5 && sleep_ns > SLEEP_MIN_NS)
 			sleep_ns -= sleep_ns / 8;
 		wait_replies(now_ns);
 	}
