@@ -6,25 +6,26 @@
  * judges every answer, and prints one line of what became of the queries.
  *
  *	bench_load -port n [-mode hot | uniform | zipf | miss] [-names n]
- *	    [-window n | -rate n] [-seconds n] [-count n] [-warm n]
- *	    [-sockets n] [-dead n] [-timeout-ms n] [-first n] [-seed n]
- *	    [-server pid,...] [-upstream-count file]
+ *	    [-filled] [-window n | -rate n] [-seconds n] [-count n]
+ *	    [-warm n] [-sockets n] [-dead n] [-timeout-ms n] [-first n]
+ *	    [-seed n] [-server pid,...] [-upstream-count file]
  *
  * With -window that many queries are kept under way, a closed loop; with
  * -rate that many leave each second whatever comes back, an open one.  First
  * comes what is not counted: hot and uniform ask each name till it has been
- * answered, zipf asks -warm queries, and then the load that will be measured
- * goes on for a moment.  After -seconds, or -count queries, what is under way
- * is waited for.  -dead adds a stream of so many queries a second for names
- * that nobody answers, in sockets of their own.
+ * answered, unless they were -filled before, zipf asks -warm queries, and then
+ * the load that will be measured goes on for a moment.  After -seconds, or
+ * -count queries, what is under way is waited for.  -dead adds a stream of so
+ * many queries a second for names that nobody answers, in sockets of their
+ * own.
  *
  * The CPU time of the process trees in -server and the queries that the
  * upstream saw are read where the measured time begins and ends, so that cost
  * and hit ratio belong to it and nothing else.
  *
  * Client and upstream may share a processor, so a large window is not tended
- * for each reply: the client sleeps till some part of the window has
- * come back.  Latency is then that of a full window and tells of throughput.
+ * for each reply: the client sleeps till some part of it has come back.
+ * Latency is then that of a full window and tells of throughput.
  */
 
 #include <sys/mman.h>
@@ -86,6 +87,7 @@ static uint64_t		 window = 200, rate, warm, limit, dead_rate;
 static uint64_t		 seed = 1;
 static unsigned		 sockets = 16, timeout_ms = 2000;
 static double		 seconds = 5;
+static bool		 is_filled;
 static pid_t		 roots[TREE_ROOTS];
 static unsigned		 roots_n;
 static const struct wire_count *upstream;
@@ -135,8 +137,8 @@ main(int argc, char **argv)
 		flight_open(&dead, pfd + sockets, port, DEAD_SOCKETS, 'd',
 		    false, 0);
 	now_ns = wire_now_ns();
-	begin_phase(mode == NAMES_HOT || mode == NAMES_UNIFORM ? PHASE_FILL :
-	    PHASE_SETTLE, now_ns);
+	begin_phase(is_filled || mode == NAMES_ZIPF || mode == NAMES_MISS ?
+	    PHASE_SETTLE : PHASE_FILL, now_ns);
 	while (phase != PHASE_END) {
 		n = flight_collect(&live);
 		if (dead.sockets != 0)
@@ -168,12 +170,13 @@ main(int argc, char **argv)
 static void
 parse_options(int argc, char **argv)
 {
-	enum { PORT, MODE, NAMES, WINDOW, RATE, SECONDS, COUNT, WARM, SOCKETS,
-	    DEAD, TIMEOUT, FIRST, SEED, SERVER, UPSTREAM };
+	enum { PORT, MODE, NAMES, FILLED, WINDOW, RATE, SECONDS, COUNT, WARM,
+	    SOCKETS, DEAD, TIMEOUT, FIRST, SEED, SERVER, UPSTREAM };
 	static const struct option options[] = {
 		{ "port", required_argument, NULL, PORT },
 		{ "mode", required_argument, NULL, MODE },
 		{ "names", required_argument, NULL, NAMES },
+		{ "filled", no_argument, NULL, FILLED },
 		{ "window", required_argument, NULL, WINDOW },
 		{ "rate", required_argument, NULL, RATE },
 		{ "seconds", required_argument, NULL, SECONDS },
@@ -204,6 +207,9 @@ parse_options(int argc, char **argv)
 			break;
 		case NAMES:
 			names = wire_number(optarg, 1, 100000000);
+			break;
+		case FILLED:
+			is_filled = true;
 			break;
 		case WINDOW:
 			window = wire_number(optarg, 1, 100000);
@@ -277,11 +283,10 @@ usage(void)
 {
 	fprintf(stderr, "usage: bench_load -port n "
 	    "[-mode hot|uniform|zipf|miss] [-names n]\n"
-	    "\t[-window n | -rate n] [-seconds n] [-count n] [-warm n] "
-	    "[-sockets n]\n"
-	    "\t[-dead n] [-timeout-ms n] [-first n] [-seed n] "
-	    "[-server pid,...]\n"
-	    "\t[-upstream-count file]\n");
+	    "\t[-filled] [-window n | -rate n] [-seconds n] [-count n] "
+	    "[-warm n]\n"
+	    "\t[-sockets n] [-dead n] [-timeout-ms n] [-first n] [-seed n]\n"
+	    "\t[-server pid,...] [-upstream-count file]\n");
 	exit(2);
 }
 
