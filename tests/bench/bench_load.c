@@ -53,6 +53,7 @@
 #define FILL_WINDOW	128		/* no socket buffer overflows */
 #define FILL_NS		(120 * NS_PER_S)	/* at most */
 #define RAMP_NS		(NS_PER_S / 4)	/* till the window is full */
+#define WARM_NS		(20 * NS_PER_S)	/* at most */
 #define LIFE_S		150		/* and what is measured */
 #define SETTLE_NS	(NS_PER_S / 2)
 #define EXPIRE_NS	(NS_PER_S / 200)
@@ -335,8 +336,8 @@ next_phase(uint64_t now_ns)
 		break;
 	case PHASE_SETTLE:
 		/* A sample of a known number begins with nothing under way. */
-		if (limit == 0 ? asked < warm || passed_ns < SETTLE_NS :
-		    live.under_way > 0)
+		if (limit != 0 ? live.under_way > 0 : passed_ns < SETTLE_NS ||
+		    (asked < warm && passed_ns < WARM_NS))
 			break;
 		read_all(&at_start);
 		live.counting = true;
