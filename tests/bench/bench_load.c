@@ -28,14 +28,10 @@
  * Latency is then that of a full window and tells of throughput.
  */
 
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
 #include <err.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +41,7 @@
 
 #include "flight.h"
 #include "names.h"
+#include "plan.h"
 #include "tree.h"
 
 #define NS_PER_S	UINT64_C(1000000000)
@@ -80,18 +77,7 @@ struct reading {
 	uint64_t	 upstream;
 };
 
-/* From the command line. */
-static enum names_mode	 mode = NAMES_HOT;
-static uint16_t		 port;
-static uint32_t		 names = 1000, first;
-static uint64_t		 window = 200, rate, warm, limit, dead_rate;
-static uint64_t		 seed = 1;
-static unsigned		 sockets = 16, timeout_ms = 2000;
-static double		 seconds = 5;
-static bool		 is_filled;
-static pid_t		 roots[TREE_ROOTS];
-static unsigned		 roots_n;
-static const struct wire_count *upstream;
+static struct plan	 plan;
 
 /* Now. */
 static enum phase	 phase;
@@ -107,9 +93,7 @@ static struct flight	 live, dead;
 static struct pollfd	 pfd[FLIGHT_SOCKETS + DEAD_SOCKETS];
 static struct reading	 at_start, at_end;
 
-static void	 parse_options(int, char **);
 static void	 bound_life(void);
-static const struct wire_count *map_count(const char *);
 static void	 missed(uint32_t);
 static void	 begin_phase(enum phase, uint64_t);
 static void	 next_phase(uint64_t);
@@ -121,7 +105,6 @@ static void	 send_dead(uint64_t);
 static unsigned	 send_some(unsigned, unsigned);
 static void	 wait_replies(uint64_t);
 static void	 report(void);
-static void	 usage(void) __attribute__((__noreturn__));
 
 int
 main(int argc, char **argv)
@@ -129,17 +112,20 @@ main(int argc, char **argv)
 	uint64_t now_ns, expire_ns = 0;
 	unsigned n;
 
-	parse_options(argc, argv);
+	plan_parse(&plan, argc, argv);
+	names_init(plan.mode, plan.names, plan.first, plan.seed);
+	if ((again = calloc(plan.names, sizeof(*again))) == NULL)
+		err(1, "calloc");
 	bound_life();
-	flight_open(&live, pfd, port, sockets, "huzm"[mode], true,
-	    timeout_ms);
+	flight_open(&live, pfd, plan.port, plan.sockets, "huzm"[plan.mode],
+	    true, plan.timeout_ms);
 	live.missed = missed;
-	if (dead_rate != 0)
-		flight_open(&dead, pfd + sockets, port, DEAD_SOCKETS, 'd',
-		    false, 0);
+	if (plan.dead_rate != 0)
+		flight_open(&dead, pfd + plan.sockets, plan.port, DEAD_SOCKETS,
+		    'd', false, 0);
 	now_ns = wire_now_ns();
-	begin_phase(is_filled || mode == NAMES_ZIPF || mode == NAMES_MISS ?
-	    PHASE_SETTLE : PHASE_FILL, now_ns);
+	begin_phase(plan.filled || plan.mode == NAMES_ZIPF ||
+	    plan.mode == NAMES_MISS ? PHASE_SETTLE : PHASE_FILL, now_ns);
 	while (phase != PHASE_END) {
 		n = flight_collect(&live);
 		if (dead.sockets != 0)
@@ -152,117 +138,20 @@ main(int argc, char **argv)
 		next_phase(now_ns);
 		if (now_ns < phase_ns)
 			now_ns = phase_ns;
-		if (phase == PHASE_FILL || rate == 0)
+		if (phase == PHASE_FILL || plan.rate == 0)
 			send_window(now_ns);
 		else
 			send_paced(now_ns);
 		if (dead.sockets != 0)
 			send_dead(now_ns);
-		if (n < window / 10 && sleep_ns < SLEEP_MAX_NS)
+		if (n < plan.window / 10 && sleep_ns < SLEEP_MAX_NS)
 			sleep_ns += sleep_ns / 8;
-		else if (n > window / 5 && sleep_ns > SLEEP_MIN_NS)
+		else if (n > plan.window / 5 && sleep_ns > SLEEP_MIN_NS)
 			sleep_ns -= sleep_ns / 8;
 		wait_replies(now_ns);
 	}
 	report();
 	return (live.wrong == 0 ? 0 : 1);
-}
-
-static void
-parse_options(int argc, char **argv)
-{
-	enum { PORT, MODE, NAMES, FILLED, WINDOW, RATE, SECONDS, COUNT, WARM,
-	    SOCKETS, DEAD, TIMEOUT, FIRST, SEED, SERVER, UPSTREAM };
-	static const struct option options[] = {
-		{ "port", required_argument, NULL, PORT },
-		{ "mode", required_argument, NULL, MODE },
-		{ "names", required_argument, NULL, NAMES },
-		{ "filled", no_argument, NULL, FILLED },
-		{ "window", required_argument, NULL, WINDOW },
-		{ "rate", required_argument, NULL, RATE },
-		{ "seconds", required_argument, NULL, SECONDS },
-		{ "count", required_argument, NULL, COUNT },
-		{ "warm", required_argument, NULL, WARM },
-		{ "sockets", required_argument, NULL, SOCKETS },
-		{ "dead", required_argument, NULL, DEAD },
-		{ "timeout-ms", required_argument, NULL, TIMEOUT },
-		{ "first", required_argument, NULL, FIRST },
-		{ "seed", required_argument, NULL, SEED },
-		{ "server", required_argument, NULL, SERVER },
-		{ "upstream-count", required_argument, NULL, UPSTREAM },
-		{ NULL, 0, NULL, 0 }
-	};
-	static const char *modes[] = { "hot", "uniform", "zipf", "miss" };
-	char *end;
-	int ch;
-
-	while ((ch = getopt_long_only(argc, argv, "", options, NULL)) != -1) {
-		switch (ch) {
-		case PORT:
-			port = wire_number(optarg, 1024, 65535);
-			break;
-		case MODE:
-			for (mode = 0; strcmp(optarg, modes[mode]) != 0;)
-				if (++mode > NAMES_MISS)
-					usage();
-			break;
-		case NAMES:
-			names = wire_number(optarg, 1, 100000000);
-			break;
-		case FILLED:
-			is_filled = true;
-			break;
-		case WINDOW:
-			window = wire_number(optarg, 1, 100000);
-			break;
-		case RATE:
-			rate = wire_number(optarg, 0, 10000000);
-			break;
-		case SECONDS:
-			seconds = strtod(optarg, &end);
-			if (*end != '\0' || seconds < 0 || seconds > 3600)
-				usage();
-			break;
-		case COUNT:
-			limit = wire_number(optarg, 0, UINT32_MAX);
-			break;
-		case WARM:
-			warm = wire_number(optarg, 0, UINT32_MAX);
-			break;
-		case SOCKETS:
-			sockets = wire_number(optarg, 1, FLIGHT_SOCKETS);
-			break;
-		case DEAD:
-			dead_rate = wire_number(optarg, 0, 100000);
-			break;
-		case TIMEOUT:
-			timeout_ms = wire_number(optarg, 1, 4000);
-			break;
-		case FIRST:
-			first = wire_number(optarg, 0, INT32_MAX);
-			break;
-		case SEED:
-			seed = wire_number(optarg, 0, UINT32_MAX);
-			break;
-		case SERVER:
-			roots_n = tree_parse(roots, optarg);
-			if (roots_n == 0)
-				usage();
-			break;
-		case UPSTREAM:
-			upstream = map_count(optarg);
-			break;
-		default:
-			usage();
-		}
-	}
-	if (port == 0 || optind != argc)
-		usage();
-	if (sockets > window)
-		sockets = window;
-	names_init(mode, names, first, seed);
-	if ((again = calloc(names, sizeof(*again))) == NULL)
-		err(1, "calloc");
 }
 
 /* A load ends by itself, and with who started it. */
@@ -271,7 +160,7 @@ bound_life(void)
 {
 	pid_t parent = getppid();
 
-	alarm((unsigned)seconds + LIFE_S);
+	alarm((unsigned)plan.seconds + LIFE_S);
 	if (prctl(PR_SET_TIMERSLACK, 1) == -1 ||
 	    prctl(PR_SET_PDEATHSIG, SIGKILL) == -1)
 		err(1, "prctl");
@@ -280,36 +169,9 @@ bound_life(void)
 }
 
 static void
-usage(void)
-{
-	fprintf(stderr, "usage: bench_load -port n "
-	    "[-mode hot|uniform|zipf|miss] [-names n]\n"
-	    "\t[-filled] [-window n | -rate n] [-seconds n] [-count n] "
-	    "[-warm n]\n"
-	    "\t[-sockets n] [-dead n] [-timeout-ms n] [-first n] [-seed n]\n"
-	    "\t[-server pid,...] [-upstream-count file]\n");
-	exit(2);
-}
-
-static const struct wire_count *
-map_count(const char *file)
-{
-	const struct wire_count *count;
-	int fd;
-
-	if ((fd = open(file, O_RDONLY | O_CLOEXEC)) == -1)
-		err(1, "%s", file);
-	count = mmap(NULL, sizeof(*count), PROT_READ, MAP_SHARED, fd, 0);
-	if (count == MAP_FAILED)
-		err(1, "%s", file);
-	close(fd);
-	return (count);
-}
-
-static void
 missed(uint32_t number)
 {
-	if (phase == PHASE_FILL && again_n < names)
+	if (phase == PHASE_FILL && again_n < plan.names)
 		again[again_n++] = number;
 }
 
@@ -328,20 +190,21 @@ next_phase(uint64_t now_ns)
 
 	switch (phase) {
 	case PHASE_FILL:
-		if (live.replies >= names)
+		if (live.replies >= plan.names)
 			begin_phase(PHASE_SETTLE, now_ns);
 		else if (passed_ns > FILL_NS)
-			errx(1, "%u names, but only %llu answers", names,
+			errx(1, "%u names, but only %llu answers", plan.names,
 			    (unsigned long long)live.replies);
 		break;
 	case PHASE_SETTLE:
 		/* A sample of a known number begins with nothing under way. */
-		if (limit != 0 ? live.under_way > 0 : passed_ns < SETTLE_NS ||
-		    (asked < warm && passed_ns < WARM_NS))
+		if (plan.count != 0 ? live.under_way > 0 :
+		    passed_ns < SETTLE_NS ||
+		    (asked < plan.warm && passed_ns < WARM_NS))
 			break;
 		read_all(&at_start);
 		live.counting = true;
-		if (dead_rate != 0) {
+		if (plan.dead_rate != 0) {
 			dead.counting = true;
 			dead_asked = 0;
 			dead_ns = at_start.ns;
@@ -349,8 +212,8 @@ next_phase(uint64_t now_ns)
 		begin_phase(PHASE_MEASURE, at_start.ns);
 		break;
 	case PHASE_MEASURE:
-		if (limit == 0 ? passed_ns < seconds * NS_PER_S :
-		    asked < limit || live.under_way > 0)
+		if (plan.count == 0 ? passed_ns < plan.seconds * NS_PER_S :
+		    asked < plan.count || live.under_way > 0)
 			break;
 		read_all(&at_end);
 		live.counting = dead.counting = false;
@@ -378,11 +241,11 @@ read_all(struct reading *reading)
 	reading->own_cpu_ns = NS_PER_S * (usage.ru_utime.tv_sec +
 	    usage.ru_stime.tv_sec) + NS_PER_US * (uint64_t)
 	    (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
-	if (upstream != NULL)
-		reading->upstream = upstream->queries + upstream->tcp;
-	if (roots_n == 0)
+	if (plan.upstream != NULL)
+		reading->upstream = plan.upstream->queries + plan.upstream->tcp;
+	if (plan.roots_n == 0)
 		return;
-	tree_cpu(&tree, roots, roots_n);
+	tree_cpu(&tree, plan.roots, plan.roots_n);
 	reading->cpu_ns = tree.cpu_ns;
 	if (phase == PHASE_SETTLE)
 		reading->ns = wire_now_ns();
@@ -395,12 +258,12 @@ next_number(uint32_t *number)
 	if (phase == PHASE_FILL) {
 		if (again_n > 0)
 			*number = again[--again_n];
-		else if (filled < names)
+		else if (filled < plan.names)
 			*number = filled++;
 		else
 			return (false);
 	} else if (phase == PHASE_DRAIN || phase == PHASE_END ||
-	    (limit != 0 && (phase == PHASE_SETTLE || asked >= limit)))
+	    (plan.count != 0 && (phase == PHASE_SETTLE || asked >= plan.count)))
 		return (false);
 	else
 		*number = names_next();
@@ -427,15 +290,15 @@ send_some(unsigned socket, unsigned n)
 static void
 send_window(uint64_t now_ns)
 {
-	uint64_t total = window, part;
+	uint64_t total = plan.window, part;
 	unsigned i, under_way;
 
 	if (phase == PHASE_FILL && total > FILL_WINDOW)
 		total = FILL_WINDOW;
 	else if (phase == PHASE_SETTLE && now_ns - phase_ns < RAMP_NS)
 		total = total * (now_ns - phase_ns) / RAMP_NS;
-	for (i = 0; i < sockets; i++) {
-		part = (total + i) / sockets;
+	for (i = 0; i < plan.sockets; i++) {
+		part = (total + i) / plan.sockets;
 		while ((under_way = live.socket[i].under_way) < part)
 			if (send_some(i, part - under_way) == 0)
 				return;
@@ -445,14 +308,14 @@ send_window(uint64_t now_ns)
 static void
 send_paced(uint64_t now_ns)
 {
-	uint64_t due = (now_ns - phase_ns) * rate / NS_PER_S + 1;
+	uint64_t due = (now_ns - phase_ns) * plan.rate / NS_PER_S + 1;
 	unsigned n, burst = 0;
 
 	while (asked < due && burst < BURST) {
 		n = send_some(turn_socket, due - asked);
 		if (n == 0)
 			break;
-		turn_socket = (turn_socket + 1) % sockets;
+		turn_socket = (turn_socket + 1) % plan.sockets;
 		burst += n;
 	}
 }
@@ -461,14 +324,14 @@ static void
 send_dead(uint64_t now_ns)
 {
 	static uint32_t number;
-	uint64_t due = (now_ns - dead_ns) * dead_rate / NS_PER_S;
+	uint64_t due = (now_ns - dead_ns) * plan.dead_rate / NS_PER_S;
 	uint32_t name;
 	unsigned burst;
 
 	if (phase != PHASE_MEASURE)
 		return;
 	for (burst = 0; dead_asked < due && burst < BURST; burst++) {
-		name = first + number++;
+		name = plan.first + number++;
 		dead_asked++;
 		flight_send(&dead, dead_socket, &name, 1);
 		dead_socket = (dead_socket + 1) % DEAD_SOCKETS;
@@ -481,23 +344,24 @@ wait_replies(uint64_t now_ns)
 {
 	uint64_t wait_ns = EXPIRE_NS, due_ns;
 	struct timespec ts = { 0 };
-	bool paced = rate != 0 && phase != PHASE_FILL && phase != PHASE_DRAIN;
+	bool paced = plan.rate != 0 && phase != PHASE_FILL &&
+	    phase != PHASE_DRAIN;
 
-	if (!paced && window >= SLEEP_WINDOW) {
+	if (!paced && plan.window >= SLEEP_WINDOW) {
 		ts.tv_nsec = sleep_ns;
 		nanosleep(&ts, NULL);
 	}
 	if (paced) {
-		due_ns = phase_ns + asked * NS_PER_S / rate;
+		due_ns = phase_ns + asked * NS_PER_S / plan.rate;
 		wait_ns = due_ns > now_ns ? due_ns - now_ns : 0;
 	}
-	if (dead_rate != 0 && phase == PHASE_MEASURE) {
-		due_ns = dead_ns + (dead_asked + 1) * NS_PER_S / dead_rate;
+	if (plan.dead_rate != 0 && phase == PHASE_MEASURE) {
+		due_ns = dead_ns + (dead_asked + 1) * NS_PER_S / plan.dead_rate;
 		if (due_ns < now_ns + wait_ns)
 			wait_ns = due_ns > now_ns ? due_ns - now_ns : 0;
 	}
 	ts.tv_nsec = wait_ns < NS_PER_S ? wait_ns : NS_PER_S - 1;
-	ppoll(pfd, sockets + dead.sockets, &ts, NULL);
+	ppoll(pfd, plan.sockets + dead.sockets, &ts, NULL);
 }
 
 static void
@@ -518,11 +382,11 @@ report(void)
 	    flight_within_us(&live, 0.99), flight_within_us(&live, 0.999));
 	printf(" load_us=%.3f", each *
 	    (at_end.own_cpu_ns - at_start.own_cpu_ns));
-	if (roots_n != 0)
+	if (plan.roots_n != 0)
 		printf(" cpu=%.3f us=%.3f",
 		    (at_end.cpu_ns - at_start.cpu_ns) / took / NS_PER_S,
 		    each * (at_end.cpu_ns - at_start.cpu_ns));
-	if (upstream != NULL)
+	if (plan.upstream != NULL)
 		printf(" upstream=%llu hits=%.4f", (unsigned long long)seen,
 		    replies == 0 ? 0 : 1 - seen / (double)replies);
 	printf("\n");

@@ -18,7 +18,6 @@
 #include <netinet/in.h>
 
 #include <err.h>
-#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>

@@ -21,7 +21,6 @@
 #include <netinet/udp.h>
 
 #include <err.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
