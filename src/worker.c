@@ -48,7 +48,6 @@
 struct place {
 	uint32_t		 index;		/* in the table; 0: free */
 	bool			 ended;		/* but the table was busy */
-	uint8_t			*stream;
 	struct upstream_exchange exchange;
 };
 
@@ -64,6 +63,7 @@ struct worker {
 	bool			 look;		/* there may be more to take */
 	bool			 probing;
 	struct place		*place;		/* and one for a probe */
+	uint8_t			*streams;	/* of each place, a buffer */
 	uint64_t		*due_us;	/* of each place, or NEVER */
 };
 
@@ -159,25 +159,23 @@ stop_soon(int signo)
 static void
 prepare(struct worker *worker)
 {
-	uint8_t *streams;
+	size_t heads = (worker->places + 1) * sizeof(*worker->place);
 	unsigned i;
 
 	worker->poller = poller_new((worker->places + 1) * UPSTREAM_SOCKETS +
 	    1);
-	worker->place = calloc(worker->places + 1, sizeof(*worker->place));
-	/* Pages that no stream ever touches take no memory. */
-	streams = calloc(worker->places, UPSTREAM_STREAM_MAX);
+	/* So much at once that only those pages take memory that are used. */
+	worker->place = calloc(1, heads + worker->places *
+	    UPSTREAM_STREAM_MAX);
 	worker->due_us = calloc(worker->places, sizeof(*worker->due_us));
 	if (worker->poller == NULL || worker->place == NULL ||
-	    streams == NULL || worker->due_us == NULL || poller_add(worker->poller,
+	    worker->due_us == NULL || poller_add(worker->poller,
 	    worker->server->mailbox[worker->number].end[MAIL_OWNER], POLLER_IN,
 	    TAG_MAILBOX) == -1)
 		fatal("worker %u: %s", worker->number, strerror(errno));
-	for (i = 0; i < worker->places; i++) {
-		worker->place[i].stream = streams +
-		    (size_t)i * UPSTREAM_STREAM_MAX;
+	worker->streams = (uint8_t *)worker->place + heads;
+	for (i = 0; i < worker->places; i++)
 		worker->due_us[i] = NEVER;
-	}
 }
 
 /* Wait once, and do what there is to do. */
@@ -334,7 +332,7 @@ static void
 ask(struct worker *worker, struct place *place, uint64_t now_us)
 {
 	const struct server *server = worker->server;
-	uint32_t index = place->index;
+	uint32_t index = place->index, number = place - worker->place;
 	const uint8_t *key;
 	size_t key_len, len;
 	uint64_t hash;
@@ -356,9 +354,9 @@ ask(struct worker *worker, struct place *place, uint64_t now_us)
 		return;
 	}
 	step(worker, place, upstream_start(&place->exchange,
-	    &server->upstreams, worker->poller,
-	    (uint32_t)(place - worker->place) << TAG_SHIFT, key, key_len,
-	    place->stream, now_us));
+	    &server->upstreams, worker->poller, number << TAG_SHIFT, key,
+	    key_len, worker->streams + (size_t)number * UPSTREAM_STREAM_MAX,
+	    now_us));
 	if (!worker->probing)
 		worker->probing = upstream_probe(
 		    &worker->place[worker->places].exchange,
