@@ -91,7 +91,7 @@ static const struct option table[] = {
 	{ "listeners", ANYWHERE, NUMBER, AT(listeners), "0", 0, 64,
 	    "processes that serve an address; 0: one a CPU" },
 	{ "queries-per-worker", ANYWHERE, NUMBER, AT(queries_per_worker),
-	    "32", 1, 256,
+	    "128", 1, 256,
 	    "questions that a worker asks at once" },
 	{ "stats-interval", ANYWHERE, DURATION, AT(stats_interval),
 	    "1h", 0, 604800000,

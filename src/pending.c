@@ -24,6 +24,7 @@
  *	or the asking list (ASKING), each in order of arrival
  *	suffixes[s] = entries in use whose name ends in the suffix s
  *	load[w] = entries that are GIVEN or ASKING by w <= per_worker
+ *	in_hand = the sum of load[] <= capacity
  *	every node in use is once on the list of its owner, newest first
  *
  * One lock protects the table.  Without it the worker that asks an entry may
@@ -47,6 +48,12 @@
 #include "pending.h"
 #include "segment.h"
 
+/*
+ * Few workers may ask much at once, and all of them do not: the table would be
+ * large for nothing.
+ */
+#define CAPACITY_MIN	4096	/* questions asked at once, or */
+#define CAPACITY_EACH	32	/* so many a worker */
 #define ENTRIES_SPARE	64	/* for those that take another's place */
 #define NODES_MIN	4096
 #define NODES_SHARE	4	/* of all nodes one entry may have 1/4 */
@@ -125,6 +132,7 @@ struct pending_worker {
 struct pending {
 	/* Set before fork. */
 	struct pending_limits	 limits;
+	uint32_t		 capacity;
 	uint32_t		 entries;
 	uint32_t		 nodes;
 	uint32_t		 buckets;	/* a power of two */
@@ -138,6 +146,7 @@ struct pending {
 	/* Protected by the lock. */
 	struct list		 queue;
 	struct list		 asking;
+	uint32_t		 in_hand;
 	uint32_t		 free_entry;
 	uint32_t		 free_node;
 	_Atomic uint32_t	 entries_fresh;	/* handed out ever, so many */
@@ -206,8 +215,12 @@ static void
 geometry(struct pending *pending, const struct pending_limits *limits)
 {
 	pending->limits = *limits;
-	pending->entries = limits->workers * limits->per_worker +
-	    limits->queue + ENTRIES_SPARE;
+	pending->capacity = limits->workers * limits->per_worker;
+	if (pending->capacity > CAPACITY_MIN)
+		pending->capacity = limits->workers <= CAPACITY_MIN /
+		    CAPACITY_EACH ? CAPACITY_MIN :
+		    limits->workers * CAPACITY_EACH;
+	pending->entries = pending->capacity + limits->queue + ENTRIES_SPARE;
 	pending->nodes = pending->entries * 2;
 	if (pending->nodes < NODES_MIN)
 		pending->nodes = NODES_MIN;
@@ -318,6 +331,7 @@ rebuild_locked(struct pending *pending)
 		memset(&worker_at(pending, i)->given, 0, sizeof(struct list));
 		worker_at(pending, i)->load = 0;
 	}
+	pending->in_hand = 0;
 	for (i = 1; i <= pending->entries_fresh; i++) {
 		entry = entry_at(pending, i);
 		entry->first = 0;
@@ -447,8 +461,8 @@ begin_locked(struct pending *pending, uint64_t hash, const uint8_t *key,
 		state = QUEUED;
 		worker = 0;
 		if (pending->suffixes[suffix] >= SUFFIX_MIN &&
-		    pending->suffixes[suffix] >= pending->limits.workers *
-		    pending->limits.per_worker / SUFFIX_SHARE)
+		    pending->suffixes[suffix] >= pending->capacity /
+		    SUFFIX_SHARE)
 			return (PENDING_CROWDED);
 		if (pending->queue.count >= pending->limits.queue) {
 			ring = oldest_gives_way_locked(pending, now_ms);
@@ -505,6 +519,8 @@ choose_worker_locked(const struct pending *pending)
 	const struct pending_worker *worker;
 	uint32_t best = PENDING_NO_WORKER, lowest = limits->per_worker, i;
 
+	if (pending->in_hand >= pending->capacity)
+		return (PENDING_NO_WORKER);
 	for (i = 0; i < limits->workers; i++) {
 		if (i >= limits->preferred && best != PENDING_NO_WORKER)
 			break;
@@ -602,9 +618,11 @@ pending_take(struct pending *pending, uint32_t worker, uint32_t max,
 		take_locked(pending, index[taken++], worker, now_ms);
 	}
 	for (; max > 0 && pending->queue.head != 0 && self->ready &&
-	    self->load < pending->limits.per_worker; max--) {
+	    self->load < pending->limits.per_worker &&
+	    pending->in_hand < pending->capacity; max--) {
 		index[taken] = pending->queue.head;
 		self->load++;
+		pending->in_hand++;
 		take_locked(pending, index[taken++], worker, now_ms);
 	}
 	segment_clean(&pending->lock);
@@ -707,6 +725,7 @@ pending_finish(struct pending *pending, uint32_t worker, uint32_t index,
 		entry->word = word_make(entry->word, FREE, 0);
 		FAULT("pending.freed");
 		worker_at(pending, worker)->load--;
+		pending->in_hand--;
 		free_locked(pending, index);
 		segment_clean(&pending->lock);
 	}
@@ -800,8 +819,10 @@ place_locked(struct pending *pending, uint32_t index)
 	*bucket = index;
 	pending->suffixes[entry->suffix]++;
 	list_insert(pending, list_of(pending, entry), index);
-	if (word_state(entry->word) != QUEUED)
+	if (word_state(entry->word) != QUEUED) {
 		worker_at(pending, word_worker(entry->word))->load++;
+		pending->in_hand++;
+	}
 }
 
 static struct list *
@@ -926,7 +947,7 @@ pending_check(const struct pending *pending)
 	uint8_t *nodes = calloc(1, pending->nodes + (size_t)1);
 	uint32_t *load = calloc(pending->limits.workers, sizeof(*load));
 	uint32_t *suffixes = calloc(SUFFIXES, sizeof(*suffixes));
-	uint32_t i, index, used = 0;
+	uint32_t i, index, used = 0, in_hand = 0;
 	uint64_t word;
 	int n, rule = 0;
 
@@ -960,7 +981,11 @@ pending_check(const struct pending *pending)
 		if (load[i] != worker_at(pending, i)->load ||
 		    load[i] > pending->limits.per_worker)
 			rule = 6;
+		in_hand += load[i];
 	}
+	if (rule == 0 && (in_hand != pending->in_hand ||
+	    in_hand > pending->capacity))
+		rule = 6;
 	for (index = pending->free_entry; index != 0 && rule == 0;
 	    index = entry_at(pending, index)->chain, used++) {
 		if (index > pending->entries_fresh || entries[index]++ != 0)

@@ -128,7 +128,7 @@ START_TEST(defaults_are_those_of_always)
 	ck_assert_uint_eq(options.cache_size, 10000);
 	ck_assert_uint_eq(options.timeout, 5000);
 	ck_assert_uint_eq(options.log_level, LOG_LEVEL_INFO);
-	ck_assert_uint_eq(options.queries_per_worker, 32);
+	ck_assert_uint_eq(options.queries_per_worker, 128);
 	ck_assert_uint_eq(options.stats_interval, 3600000);
 	ck_assert_uint_eq(options.listeners, 0);
 	ck_assert_uint_eq(options.cache_memory, 0);

@@ -625,6 +625,26 @@ START_TEST(queue_is_first_in_first_out_and_full_above_its_size)
 }
 END_TEST
 
+/* Each of them may have 256, but all together no more than 4,096. */
+START_TEST(what_all_workers_ask_at_once_is_bounded)
+{
+	uint32_t q, index[256];
+
+	make(20, 256, 8, 1, 20);
+	for (q = 0; q < 4096; q++)
+		ck_assert_int_eq(join(q, 1), PENDING_GIVEN);
+	ck_assert_int_eq(join(q, 1), PENDING_QUEUED);
+	ck_assert_int_eq(pending_check(pending), 0);
+	ck_assert_int_eq(pending_take(pending, 19, 256, now, index), 0);
+	ck_assert_int_eq(pending_take(pending, 0, 256, now, index), 256);
+	pending_mark(pending, pending_next(pending, index[0], 0));
+	ck_assert_int_eq(pending_finish(pending, 0, index[0], &more), 0);
+	ck_assert(more);
+	ck_assert_int_eq(pending_take(pending, 19, 256, now, index), 1);
+	ck_assert_int_eq(pending_check(pending), 0);
+}
+END_TEST
+
 START_TEST(take_gives_no_more_than_asked_for)
 {
 	uint32_t question, index[8] = { 0 };
@@ -1809,6 +1829,7 @@ main(void)
 	    worker_that_is_not_started_or_has_stopped_gets_nothing);
 	tcase_add_test(alone,
 	    queue_is_first_in_first_out_and_full_above_its_size);
+	tcase_add_test(alone, what_all_workers_ask_at_once_is_bounded);
 	tcase_add_test(alone, take_gives_no_more_than_asked_for);
 	tcase_add_test(alone,
 	    question_asked_for_longest_makes_room_when_the_queue_is_full);
