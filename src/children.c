@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,9 +119,13 @@ children_start(uint64_t now_ms)
 	unsigned i;
 
 	for (i = 0; i < total; i++) {
-		if (children[i].pid == 0 && now_ms >= children[i].start_ms &&
-		    !is_spare_stream(i))
-			start(i);
+		if (children[i].pid != 0 || now_ms < children[i].start_ms ||
+		    is_spare_stream(i))
+			continue;
+		start(i);
+		/* Where there are few processors, these can serve already. */
+		if (i == first_worker)
+			sched_yield();
 	}
 	replace_some(now_ms);
 }

@@ -24,7 +24,7 @@
 #include "segment.h"
 
 #define MAGIC		0x5069636f444e5332	/* "PicoDNS", layout 2 */
-#define ENTRY_BYTES	184		/* of cache-memory by default */
+#define ENTRY_BYTES	176		/* of cache-memory by default */
 #define STREAM_BYTES	(4 << 20)	/* of replies in its mailbox */
 
 static void	shape_make(const struct server *, struct server_shape *);

@@ -13,10 +13,11 @@
 
 #include "poller.h"
 
+#define READY_MAX	64		/* told of at once */
+
 struct poller {
 	int			 fd;
-	unsigned		 max;
-	struct epoll_event	 ready[];
+	struct epoll_event	 ready[READY_MAX];
 };
 
 static int	control(struct poller *, int, int, unsigned, uint32_t);
@@ -26,10 +27,10 @@ poller_new(unsigned max)
 {
 	struct poller *poller;
 
-	poller = calloc(1, sizeof(*poller) + max * sizeof(poller->ready[0]));
+	(void)max;		/* the kernel keeps them */
+	poller = malloc(sizeof(*poller));
 	if (poller == NULL)
 		return (NULL);
-	poller->max = max;
 	poller->fd = epoll_create1(EPOLL_CLOEXEC);
 	if (poller->fd == -1) {
 		free(poller);
@@ -85,8 +86,8 @@ poller_wait(struct poller *poller, struct poller_event *event, int max,
 	uint32_t what;
 	int i, n;
 
-	if (max > (int)poller->max)
-		max = poller->max;
+	if (max > READY_MAX)
+		max = READY_MAX;
 	n = epoll_pwait(poller->fd, poller->ready, max, timeout_ms, mask);
 	for (i = 0; i < n; i++) {
 		what = poller->ready[i].events;
