@@ -34,7 +34,8 @@
  * moves its entry to the newest end, a store drops the oldest until there is
  * room.  When an owner died amid a change the shard is emptied, since a cache
  * may forget; so it is when a look-up meets an index that is out of range, or
- * a value whose sum is another than when it was stored.  A busy shard is a miss for a look-up, and a store is skipped.
+ * a value whose sum is another than when it was stored.  A busy shard is a
+ * miss for a look-up, and a store is skipped.
  */
 
 #include <stdbool.h>
@@ -56,11 +57,11 @@ struct cache_entry {
 	/* Protected by the shard's lock. */
 	uint64_t		 expiry_ms;
 	uint32_t		 tag;
-	uint32_t		 chain;		/* the next in bucket, or free */
+	uint32_t		 chain;		/* next in bucket, or free */
 	uint32_t		 newer;
 	uint32_t		 older;
 	uint32_t		 block;		/* the first */
-	uint32_t		 sum;		/* of value, its length, expiry */
+	uint32_t		 sum;		/* of value, length, expiry */
 	uint32_t		 value_len;
 	uint16_t		 key_len;
 };
@@ -89,7 +90,7 @@ struct cache_shard {
 struct cache {
 	/* Set before fork. */
 	uint32_t		 shards;
-	uint32_t		 entries;	/* of a shard, as the next two */
+	uint32_t		 entries;	/* of a shard, as these two */
 	uint32_t		 blocks;
 	uint32_t		 buckets;	/* a power of two */
 	size_t			 shard_size;
@@ -332,7 +333,8 @@ cache_lookup(struct cache *cache, uint64_t hash, const uint8_t *key,
 	if (index == 0)
 		goto drop;
 	*len = entry->value_len;
-	if (!read_locked(cache, shard, entry, buf, size) ||
+	if (*len > CACHE_VALUE_MAX ||
+	    !read_locked(cache, shard, entry, buf, size) ||
 	    (*len <= size && entry->sum != sum_of(buf, *len,
 	    entry->expiry_ms))) {
 		mend_locked(cache, shard);

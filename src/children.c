@@ -140,8 +140,8 @@ replace_some(uint64_t now_ms)
 	unsigned amid = 0, i;
 
 	for (i = first_worker; i < total; i++)
-		amid += children[i].pid != 0 && (children[i].ending_ms != 0 ||
-		    !pending_worker_ready(server->pending, i - first_worker));
+		amid += children[i].pid == 0 || children[i].ending_ms != 0 ||
+		    !pending_worker_ready(server->pending, i - first_worker);
 	for (i = first_worker; i < total &&
 	    amid <= server->workers / REPLACED_SHARE; i++) {
 		if (!children[i].old)
@@ -498,8 +498,12 @@ children_take(const struct restart *restart, bool kept)
 {
 	const pid_t *pids = restart->pid;
 	uint64_t now_ms = mono_ms();
+	bool same = restart->sockets >= server->sockets;
 	unsigned i;
 
+	/* Who has other sockets in their places can't reply by the new ones. */
+	for (i = 0; same && i < server->sockets; i++)
+		same = restart->socket[i] == server->socket[i].fd;
 	strangers = calloc(restart->pids + 1, sizeof(*strangers));
 	if (strangers == NULL)
 		fatal("out of memory");
@@ -510,7 +514,7 @@ children_take(const struct restart *restart, bool kept)
 		if (kept && i < total) {
 			children[i].pid = pids[i];
 			children[i].started_ms = now_ms;
-			children[i].old = i >= first_worker &&
+			children[i].old = same && i >= first_worker &&
 			    pending_worker_ready(server->pending,
 			    i - first_worker);
 			if (!children[i].old)

@@ -134,7 +134,7 @@ abandon(int segment)
 	    MAP_SHARED, segment, 0);
 	if (header == MAP_FAILED)
 		return;
-	if (header->magic == MAGIC)
+	if (header->magic >> 8 == MAGIC >> 8)	/* of any layout */
 		header->stopping = 1;
 	munmap(header, sizeof(*header));
 }

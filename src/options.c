@@ -87,7 +87,7 @@ static const struct option table[] = {
 	    "networks that are served, or any" },
 	{ "cache-memory", ANYWHERE, NUMBER, AT(cache_memory),
 	    "0", 0, 1ULL << 40,
-	    "bytes for the cache; 0: 256 an answer" },
+	    "bytes for the cache; 0: 176 an answer" },
 	{ "listeners", ANYWHERE, NUMBER, AT(listeners), "0", 0, 64,
 	    "processes that serve an address; 0: one a CPU" },
 	{ "queries-per-worker", ANYWHERE, NUMBER, AT(queries_per_worker),

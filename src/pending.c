@@ -86,7 +86,7 @@ struct pending_entry {
 	_Atomic uint32_t	 first;		/* node, the newest */
 	_Atomic uint32_t	 must_end;
 	_Atomic uint32_t	 again;		/* enum again */
-	_Atomic uint32_t	 takes;		/* more than 1: its worker died */
+	_Atomic uint32_t	 takes;		/* over 1: its worker died */
 
 	/* Protected by the lock. */
 	uint32_t		 chain;		/* of the bucket, or free */
@@ -189,7 +189,8 @@ static void		 entry_use_locked(struct pending *, uint32_t);
 static void		 node_use_locked(struct pending *, uint32_t,
 			    uint32_t, const struct pending_waiter *);
 static void		 place_locked(struct pending *, uint32_t);
-static struct list	*list_of(struct pending *, const struct pending_entry *);
+static struct list	*list_of(struct pending *,
+			    const struct pending_entry *);
 static void		 list_insert(struct pending *, struct list *,
 			    uint32_t);
 static void		 list_remove(struct pending *, struct list *,
@@ -214,12 +215,15 @@ pending_format(struct pending *pending, const struct pending_limits *limits)
 static void
 geometry(struct pending *pending, const struct pending_limits *limits)
 {
+	uint32_t most;
+
 	pending->limits = *limits;
+	most = limits->workers * CAPACITY_EACH;
+	if (most < CAPACITY_MIN)
+		most = CAPACITY_MIN;
 	pending->capacity = limits->workers * limits->per_worker;
-	if (pending->capacity > CAPACITY_MIN)
-		pending->capacity = limits->workers <= CAPACITY_MIN /
-		    CAPACITY_EACH ? CAPACITY_MIN :
-		    limits->workers * CAPACITY_EACH;
+	if (pending->capacity > most)
+		pending->capacity = most;
 	pending->entries = pending->capacity + limits->queue + ENTRIES_SPARE;
 	pending->nodes = pending->entries * 2;
 	if (pending->nodes < NODES_MIN)
@@ -437,8 +441,8 @@ ask_again_locked(struct pending_entry *entry, uint64_t now_ms,
 	if (word_state(entry->word) != ASKING || entry->again != AGAIN_NOT ||
 	    now_ms < entry->listed_ms + AGAIN_MS)
 		return;
-	entry->again = AGAIN_ASKED;
 	atomic_store(wake, word_worker(entry->word));
+	entry->again = AGAIN_ASKED;
 }
 
 /* Make an entry for a new question. */

@@ -15,6 +15,7 @@
  */
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <sys/wait.h>
 
@@ -67,13 +68,16 @@ restart_remember(const char *argv0)
 int
 restart_copy(const char *path)
 {
+	struct stat st;
 	char buf[4096];
 	ssize_t n = -1;
-	int from, to;
+	int from, to = -1;
 
-	if ((from = open(path, O_RDONLY | O_CLOEXEC)) == -1)
+	if ((from = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)) == -1)
 		return (-1);
-	if ((to = new_file()) != -1) {
+	/* The master must not wait for what a pipe may bring. */
+	if (fstat(from, &st) == 0 && S_ISREG(st.st_mode) &&
+	    (to = new_file()) != -1) {
 		while ((n = read(from, buf, sizeof(buf))) > 0 &&
 		    write(to, buf, n) == n)
 			;
@@ -246,7 +250,7 @@ keep(int fd, bool open)
 		fcntl(fd, F_SETFD, open ? 0 : FD_CLOEXEC);
 }
 
-/* "1 faults_s segment relay relay n socket ... n mailbox ... firsts n pid ..." */
+/* "1 faults segment relay relay n socket ... n mailbox ... firsts n pid ..." */
 static char *
 encode(const struct restart *restart)
 {

@@ -82,7 +82,7 @@ struct server {
 };
 
 #define BOOT_LEN	40
-/* The start of the segment. */
+/* The start of the segment, in every layout, since an upgrade reads it. */
 struct server_header {
 	/* Set before fork. */
 	uint64_t		 magic;		/* with the layout's version */

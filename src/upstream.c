@@ -296,10 +296,11 @@ upstream_due(struct upstream_exchange *x, uint64_t now_us)
 enum upstream_status
 upstream_again(struct upstream_exchange *x, uint64_t now_us)
 {
-	if (x->tries[x->current].tcp)
+	const struct upstream_try *try = &x->tries[x->current];
+
+	if (try->fd != -1 && try->tcp)
 		return (waiting(x));	/* nothing is lost there */
-	if (x->step == 2 * x->upstreams->count)
-		x->more = 1;
+	x->more = 1;
 	return (go_on(x, now_us));
 }
 

@@ -183,6 +183,8 @@ static void
 turn(struct worker *worker, const sigset_t *mask)
 {
 	struct poller_event event[EVENTS];
+	struct server_mailbox *mailbox =
+	    &worker->server->mailbox[worker->number];
 	struct place *place, *probe = &worker->place[worker->places];
 	uint64_t now_us;
 	unsigned i, socket;
@@ -200,8 +202,8 @@ turn(struct worker *worker, const sigset_t *mask)
 	for (k = 0; k < n; k++) {
 		if (event[k].tag == TAG_MAILBOX) {
 			worker->slot->rung = 0;
-			recv(worker->server->mailbox[worker->number].end[MAIL_OWNER],
-			    &byte, 1, MSG_DONTWAIT);
+			recv(mailbox->end[MAIL_OWNER], &byte, 1,
+			    MSG_DONTWAIT);
 			worker->look = rung = true;
 			continue;
 		}
@@ -349,7 +351,8 @@ ask(struct worker *worker, struct place *place, uint64_t now_us)
 	key = pending_key(server->pending, index, &key_len);
 	hash = pending_hash(server->pending, index);
 	if (server_lookup(server, hash, key, key_len, mono_boot_ms(),
-	    value.bytes, ANSWER_VALUE_MAX, &len) == CACHE_HIT) {
+	    value.bytes, ANSWER_VALUE_MAX, &len) == CACHE_HIT &&
+	    len <= ANSWER_VALUE_MAX) {
 		end(worker, place, len, true);
 		return;
 	}
@@ -384,8 +387,8 @@ answered(struct worker *worker, struct place *place)
 	size_t len;
 
 	FAULT("worker.answered");
-	len = answer_pack(value.bytes, exchange->reply, exchange->reply_len, now_ms,
-	    &reply);
+	len = answer_pack(value.bytes, exchange->reply, exchange->reply_len,
+	    now_ms, &reply);
 	memcpy(key, exchange->key, exchange->key_len);
 	if (reply.nxdomain_whole)	/* RFC 2308 5: for every type */
 		dns_key_set_type(key, exchange->key_len, 0);
