@@ -48,6 +48,7 @@
 
 #define SHARD_ENTRIES	1024		/* a shard has as many, or more */
 #define SHARDS_MAX	64		/* as many as bits in `busy' */
+#define LOCK_WAITS	4		/* waits for a shard, of 5 ms */
 #define BLOCK_DATA	60		/* a block is a cache line */
 #define SUM_FACTOR	0x9e3779b97f4a7c15	/* odd, its bits mixed */
 #define KEY_MAX		258
@@ -276,9 +277,12 @@ lock_shard(struct cache *cache, uint64_t hash)
 	uint64_t bit = (uint64_t)1 << number;
 	struct cache_shard *shard = shard_of(cache, number);
 	enum segment_result result;
+	int i;
 
-	result = busy & bit ? segment_lock_try(&shard->lock) :
-	    segment_lock_take(&shard->lock);
+	result = segment_lock_try(&shard->lock);
+	for (i = 0; result == SEGMENT_BUSY && !(busy & bit) &&
+	    i < LOCK_WAITS; i++)
+		result = segment_lock_take(&shard->lock);
 	busy = result == SEGMENT_BUSY ? busy | bit : busy & ~bit;
 	switch (result) {
 	case SEGMENT_BUSY:

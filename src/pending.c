@@ -61,7 +61,7 @@
 #define SUFFIXES	1024	/* that are counted apart */
 #define SUFFIX_SHARE	4	/* when all are full, one may have 1/4 */
 #define SUFFIX_MIN	64	/* or so many */
-#define LOCK_WAITS	2	/* waits for the lock, of 20 ms */
+#define LOCK_WAITS	16	/* waits for the lock, of 5 ms */
 #define KEEPS_PLACE_MS	1000	/* so long a question keeps its place */
 #define AGAIN_MS	250	/* before that, it is no retransmission */
 

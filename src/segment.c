@@ -16,7 +16,8 @@
  * all.  A process that is killed has made its writes in program order, so the
  * compiler alone must be kept from moving them across the mark.
  *
- * No one waits longer than 20 ms: a holder that is stopped still holds.  No
+ * No one waits longer than 5 ms at a time: a holder that is stopped still
+ * holds, and a waiter that dies when it has been woken wakes no other.  No
  * lock is held across a system call, and never two at once.
  */
 
@@ -33,7 +34,7 @@
 #include "segment.h"
 
 #define LOCK_TRIES	50		/* of 10 ms, for a file */
-#define WAIT_NS		20000000	/* a holder needs microseconds */
+#define WAIT_NS		5000000		/* a holder needs microseconds */
 
 static int	backing(size_t);
 static int	lock_file(int);

@@ -54,7 +54,7 @@ size_t	 segment_round(size_t size);
 int	 segment_lock_init(struct segment_lock *lock);
 
 /*
- * Take the lock, waiting 20 ms at most.  After SEGMENT_BROKEN the caller makes
+ * Take the lock, waiting 5 ms at most.  After SEGMENT_BROKEN the caller makes
  * the data whole again, calls segment_rebuilt() and then has the lock as
  * after SEGMENT_LOCKED.
  */
