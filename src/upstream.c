@@ -32,7 +32,7 @@
 
 #define WAIT_MIN_US	50000
 #define WAIT_MAX_US	400000		/* while there is another to ask */
-#define WAIT_LAST_US	600000		/* before the list is begun again */
+#define WAIT_LAST_US	950000		/* before the list is begun again */
 #define WAIT_TCP_US	1000000		/* connect and read, while others are */
 #define PROBE_US	1000000
 #define FLAT_US		600000000	/* then it is found out again */
