@@ -12,6 +12,19 @@
 
 #define DAEMON_PROCESSES	512	/* children of one master */
 #define DAEMON_PATIENCE_MS	10000	/* a machine may be slow */
+
+/* How much longer a process takes to start and to end under a sanitizer. */
+#if defined(__SANITIZE_ADDRESS__)
+#define DAEMON_SLOWER		4
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define DAEMON_SLOWER		4
+#endif
+#endif
+#ifndef DAEMON_SLOWER
+#define DAEMON_SLOWER		1
+#endif
+
 #define DAEMON_RECORDS		128	/* of one reply that are looked at */
 #define DAEMON_STAT_NONE	UINT64_MAX
 
