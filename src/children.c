@@ -12,7 +12,10 @@
  * has been stopped for PATIENCE_MS, or its beat says that it has been at work
  * on one thing for so long, or it waits though its mailbox was written or its
  * time has come.  One that only waits for a processor is left alone.  All that
- * is read of a child's memory is atomics in its slot.
+ * is read of the segment is atomics, in the slots and of the pending table.
+ *
+ * After a restart in place the workers of the image before serve on, and are
+ * replaced some at a time, so that there is always one to ask.
  */
 
 #include <sys/wait.h>
