@@ -9,7 +9,7 @@
  * A try is one datagram from a fresh socket on a random port, connected, with
  * a fresh random ID and the letters of the name in random case; or one TCP
  * connection.  The tries go through the upstreams in order, up ones first, and
- * then once more.  Up to UPSTREAM_SOCKETS of them stay open, so that a late
+ * then once more; if there is one alone, twice more.  Up to UPSTREAM_SOCKETS of them stay open, so that a late
  * reply still counts; the newest, `current', decides when to go on.
  *
  * Only a reply that matches in ID, question and case is looked at.  What does
@@ -34,6 +34,9 @@
 #define WAIT_MAX_US	400000		/* while there is another to ask */
 #define WAIT_LAST_US	950000		/* before the list is begun again */
 #define WAIT_TCP_US	1000000		/* connect and read, while others are */
+#define AGAIN_US	300000		/* till a try that a client wants */
+#define ROUNDS		2		/* through the list, or */
+#define ROUNDS_ALONE	3		/* if one upstream is all of it */
 #define PROBE_US	1000000
 #define FLAT_US		600000000	/* then it is found out again */
 #define PORT_FIRST	1024
@@ -174,8 +177,9 @@ static enum upstream_status
 go_on(struct upstream_exchange *x, uint64_t now_us)
 {
 	unsigned count = x->upstreams->count, upstream, i;
+	unsigned tries = count == 1 ? ROUNDS_ALONE : ROUNDS * count;
 
-	while (x->step < 2 * count + x->more) {
+	while (x->step < tries + x->more) {
 		upstream = x->order[x->step++ % count];
 		if (x->spent & 1 << upstream)
 			continue;
@@ -301,7 +305,12 @@ upstream_again(struct upstream_exchange *x, uint64_t now_us)
 	if (try->fd != -1 && try->tcp)
 		return (waiting(x));	/* nothing is lost there */
 	x->more = 1;
-	return (go_on(x, now_us));
+	/* What made us lose the newest try may not be over yet. */
+	if (now_us >= try->sent_us + AGAIN_US)
+		return (go_on(x, now_us));
+	if (x->next_us > try->sent_us + AGAIN_US)
+		x->next_us = try->sent_us + AGAIN_US;
+	return (waiting(x));
 }
 
 /* A place for a new try: a free one, or that of the oldest. */

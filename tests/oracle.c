@@ -222,8 +222,12 @@ handle(struct packet *packet)
 		return;
 	kind = letter - letters;
 	self->asked[kind]++;
-	if (self->silent || kind == ORACLE_SILENT)
+	if (kind == ORACLE_SILENT)
 		return;
+	if (self->silent) {
+		self->unheard++;
+		return;
+	}
 	packet->len = at + 4;
 	dns_put16(buf + 2, 0x8180);	/* QR, RD, RA */
 	memset(buf + 6, 0, 6);

@@ -39,6 +39,7 @@ struct oracle {
 	/* Atomic; the oracle writes them. */
 	_Atomic uint64_t	 queries;
 	_Atomic uint64_t	 replies;
+	_Atomic uint64_t	 unheard;	/* while silent */
 	_Atomic uint64_t	 asked[ORACLE_KINDS];
 };
 
