@@ -41,17 +41,27 @@ static bool	is_bound(const struct server *, const struct addr *, bool);
 static const char *bind_error(const struct addr *);
 
 void
-bind_all(struct server *server, const struct restart *taken)
+bind_count(struct server *server)
 {
 	const struct options *options = &server->options;
-	const struct addr *addr;
-	unsigned each = options->listeners, i, k;
-	struct server_socket *s;
+	unsigned each = options->listeners;
 
 	if (each == 0)
 		each = sysconf(_SC_NPROCESSORS_ONLN);
 	server->sockets = options->listen.count * each;
 	server->streams = options->tcp ? STREAMS : 0;
+}
+
+void
+bind_all(struct server *server, const struct restart *taken)
+{
+	const struct options *options = &server->options;
+	const struct addr *addr;
+	struct server_socket *s;
+	unsigned each, i, k;
+
+	bind_count(server);
+	each = server->sockets / options->listen.count;
 	server->socket = calloc(server->sockets, sizeof(*server->socket));
 	if (server->socket == NULL)
 		fatal("out of memory");

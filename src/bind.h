@@ -6,6 +6,9 @@
 
 #include "server.h"
 
+/* Set how many sockets and streams the server's options ask for. */
+void	 bind_count(struct server *server);
+
 /*
  * Bind every listen address, or use what an earlier image handed over; taken
  * is NULL where there was none.  Ends the process with a clear line where it

@@ -59,6 +59,21 @@ layout_make(struct server *server, const struct restart *taken)
 	make_pairs(server, taken);
 }
 
+void
+layout_try(struct server *server)
+{
+	struct server_shape now = server->shape, shape;
+
+	server->workers = server->options.workers;
+	server->kept = false;
+	server->options.segment_file[0] = '\0';
+	shape_make(server, &shape);
+	if (memcmp(&shape, &now, sizeof(shape)) == 0)
+		return;
+	make_segment(server, NULL, &shape);
+	make_pairs(server, NULL);
+}
+
 static void
 shape_make(const struct server *server, struct server_shape *shape)
 {

@@ -14,4 +14,11 @@
  */
 void	 layout_make(struct server *server, const struct restart *taken);
 
+/*
+ * See whether layout_make() would find what it takes, as it does that, for a
+ * server whose options are other than the segment was made for.  In a process
+ * of its own, since all that it makes stays.
+ */
+void	 layout_try(struct server *server);
+
 #endif

@@ -39,6 +39,7 @@ static enum target	 target = TARGET_STDERR;
 static enum log_level	 threshold = LOG_LEVEL_INFO;
 static int		 target_fd = -1;
 static unsigned		 lost;
+static const char	*last_words = "";
 
 static const struct {
 	const char	*name;
@@ -150,12 +151,20 @@ log_debug(const char *fmt, ...)
 void
 fatal(const char *fmt, ...)
 {
+	char text[LOG_LINE_MAX];
 	va_list ap;
 
 	va_start(ap, fmt);
-	line(LOG_LEVEL_ERROR, fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	log_error("%s%s", text, last_words);
 	exit(1);
+}
+
+void
+log_set_last_words(const char *text)
+{
+	last_words = text;
 }
 
 static void

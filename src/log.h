@@ -50,4 +50,7 @@ void	 log_debug(const char *fmt, ...)
 void	 fatal(const char *fmt, ...)
 	    __attribute__((__noreturn__, __format__(__printf__, 1, 2)));
 
+/* What fatal() adds to its line from now on; text must stay. */
+void	 log_set_last_words(const char *text);
+
 #endif

@@ -53,6 +53,7 @@ static int		 faults_s;	/* when we restarted for faults */
 static void	open_pidfile(bool);
 static void	remove_pidfile(void);
 static void	raise_limit(void);
+static void	prepare_privileges(void);
 static void	become_daemon(void);
 static void	hear_child(int, pid_t) __attribute__((__noreturn__));
 static void	enter_child(void);
@@ -63,13 +64,15 @@ static void	announce(void);
 static void	wait_for_news(uint64_t);
 static void	reload(int, char **);
 static void	reload_checked(int, int, char **);
+static bool	would_start(const struct options *);
+static void	try_start(const struct options *)
+		    __attribute__((__noreturn__));
 static void	hand_over(int, const int *, unsigned, char **);
 
 int
 master_run(const struct options *options, int argc, char **argv)
 {
 	struct restart restart;
-	const char *error;
 	bool again;
 
 	server.options = *options;
@@ -84,11 +87,7 @@ master_run(const struct options *options, int argc, char **argv)
 		log_open_syslog();
 	setproctitle("master");
 	raise_limit();
-	error = privileges_prepare(&server.privileges, options->user,
-	    options->chroot, options->no_confine);
-	if (error != NULL)
-		fatal("user %s, chroot %s: %s", options->user,
-		    options->chroot, error);
+	prepare_privileges();
 	fault_init();
 	open_pidfile(again);
 	bind_all(&server, again ? &restart : NULL);
@@ -176,6 +175,19 @@ raise_limit(void)
 		return;
 	limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
 	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static void
+prepare_privileges(void)
+{
+	const struct options *options = &server.options;
+	const char *error;
+
+	error = privileges_prepare(&server.privileges, options->user,
+	    options->chroot, options->no_confine);
+	if (error != NULL)
+		fatal("user %s, chroot %s: %s", options->user,
+		    options->chroot, error);
 }
 
 static void
@@ -375,8 +387,8 @@ reload_checked(int config, int argc, char **argv)
 		log_error("%s; the old configuration goes on", error);
 		return;
 	}
-	bound = bind_more(&server, &options, more);
-	if (bound == -1)
+	if (!would_start(&options) ||
+	    (bound = bind_more(&server, &options, more)) == -1)
 		return;
 	log_info("restarting in place");
 	pidfile_close(pidfile);		/* the next image opens it again */
@@ -389,6 +401,40 @@ reload_checked(int config, int argc, char **argv)
 		pidfile_write(pidfile);
 	while (bound > 0)
 		close(more[--bound]);
+}
+
+/*
+ * Is there what the next image will need?  What it lacked would end it, and
+ * with it the service, so a child takes all of that first.  False: it has said
+ * why not.
+ */
+static bool
+would_start(const struct options *options)
+{
+	int status;
+	pid_t pid;
+
+	if ((pid = fork()) == 0)
+		try_start(options);
+	if (pid == -1 || waitpid(pid, &status, 0) != pid ||
+	    !WIFEXITED(status))
+		log_error("cannot try to start; the old configuration goes "
+		    "on");
+	else if (WEXITSTATUS(status) == 0)
+		return (true);
+	return (false);
+}
+
+static void
+try_start(const struct options *options)
+{
+	server.options = *options;
+	log_set_last_words("; the old configuration goes on");
+	raise_limit();
+	prepare_privileges();
+	bind_count(&server);
+	layout_try(&server);
+	_exit(0);
 }
 
 /* Exec with all that we have.  Returns if that fails, with errno. */

@@ -17,9 +17,11 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -28,7 +30,12 @@
 #include "seccomp.h"
 #include "server.h"
 
+#define OOM_SCORE	"/proc/self/oom_score_adj"
+#define OOM_MASTER	-500		/* 1000: first of all, 0: as others */
+
 static const char	*directory_check(const char *);
+static bool		 spare_master(void);
+static bool		 set_oom_score(int);
 static void		 become_user(const struct privileges *);
 static void		 limit(void);
 static void		 die_with(pid_t);
@@ -55,7 +62,38 @@ privileges_prepare(struct privileges *privileges, const char *user,
 	privileges->uid = pw->pw_uid;
 	privileges->gid = pw->pw_gid;
 	strlcpy(privileges->chroot, chroot, sizeof(privileges->chroot));
+	privileges->spared = spare_master();
 	return (directory_check(chroot));
+}
+
+/* Without the master there is no service; a child is soon replaced. */
+static bool
+spare_master(void)
+{
+	FILE *file = fopen(OOM_SCORE, "re");
+	int score, n;
+
+	if (file == NULL)
+		return (false);
+	n = fscanf(file, "%d", &score);
+	fclose(file);
+	return (n == 1 && (score == OOM_MASTER ||
+	    (score == 0 && set_oom_score(OOM_MASTER))));
+}
+
+static bool
+set_oom_score(int score)
+{
+	char text[16];
+	int fd, len;
+	bool done;
+
+	if ((fd = open(OOM_SCORE, O_WRONLY | O_CLOEXEC)) == -1)
+		return (false);
+	len = snprintf(text, sizeof(text), "%d", score);
+	done = write(fd, text, len) == len;
+	close(fd);
+	return (done);
 }
 
 /* Make the directory if it is missing; it must be root's alone and empty. */
@@ -85,6 +123,8 @@ directory_check(const char *path)
 void
 privileges_drop(const struct privileges *privileges, pid_t master)
 {
+	if (privileges->spared)
+		set_oom_score(0);
 	if (privileges->root)
 		become_user(privileges);
 	limit();

@@ -11,13 +11,16 @@
 struct privileges {
 	bool	 root;		/* there are privileges to drop */
 	bool	 free;		/* for debugging: no chroot, no seccomp */
+	bool	 spared;	/* the master is not to die for lack of memory */
 	uid_t	 uid;
 	gid_t	 gid;
 	char	 chroot[256];
 };
 
 /*
- * Look up the user and make the empty directory, while files can be opened.
+ * Look up the user and make the empty directory, while files can be opened;
+ * and ask the system to end a child rather than the master when it lacks
+ * memory, unless somebody has decided otherwise.
  * user "" means _dnsd, or nobody where that isn't known.  Returns NULL, or
  * what is wrong (not to be freed).
  */
