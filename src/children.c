@@ -53,6 +53,7 @@
 #define FAULTS_MS		60000
 #define REPORT_MS		10000	/* in which faults are told of */
 #define REPORTS			1	/* in full, and then their number */
+#define NAME_BYTES		(64 + ADDR_TEXT_MAX)	/* of a child */
 
 struct child {
 	pid_t		 pid;		/* 0: not running */
@@ -92,7 +93,7 @@ static void	bury(unsigned, int, uint64_t);
 static void	bury_faulted(unsigned, int, uint64_t);
 static bool	is_fault(int);
 static const char *describe_end(int);
-static const char *describe(unsigned);
+static const char *describe(unsigned, char *);
 static bool	hangs(unsigned, uint64_t);
 static uint64_t	processor_ms(pid_t);
 static bool	is_runnable(pid_t);
@@ -169,6 +170,7 @@ start(unsigned index)
 	struct child *child = &children[index];
 	struct slot *slot = &server->slots[index];
 	uint64_t now_ms = mono_ms();
+	char name[NAME_BYTES];
 	pid_t pid;
 
 	slot->state = SLOT_STARTING;
@@ -178,7 +180,7 @@ start(unsigned index)
 		run(index);
 	if (pid == -1) {
 		slot->state = SLOT_EMPTY;
-		log_error("cannot start %s: %s", describe(index),
+		log_error("cannot start %s: %s", describe(index, name),
 		    strerror(errno));
 		child->start_ms = now_ms + BACKOFF_MAX_MS;
 		return;
@@ -192,6 +194,7 @@ static void
 run(unsigned index)
 {
 	struct slot *slot = &server->slots[index];
+	char name[NAME_BYTES];
 
 	enter_child();
 	close(server->relay[0]);
@@ -200,7 +203,7 @@ run(unsigned index)
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
 	signal(SIGUSR1, SIG_IGN);
-	setproctitle("%s", describe(index));
+	setproctitle("%s", describe(index, name));
 	privileges_drop(&server->privileges, server->master);
 	slot_works(slot);
 	slot->state = SLOT_RUNNING;
@@ -247,6 +250,7 @@ bury(unsigned index, int status, uint64_t now_ms)
 	struct child *child = &children[index];
 	struct slot *slot = &server->slots[index];
 	bool asked = child->ending_ms != 0;
+	char name[NAME_BYTES];
 
 	child->pid = 0;
 	child->old = false;
@@ -258,11 +262,11 @@ bury(unsigned index, int status, uint64_t now_ms)
 	if (WIFEXITED(status) && WEXITSTATUS(status) == SERVER_EXIT_CONFIG) {
 		child->start_ms = CHILDREN_NEVER;
 		log_error("%s can't run and is not started again",
-		    describe(index));
+		    describe(index, name));
 	} else if (is_fault(status))
 		bury_faulted(index, status, now_ms);
 	else if (!asked)
-		log_warn("%s %s and is started again", describe(index),
+		log_warn("%s %s and is started again", describe(index, name),
 		    describe_end(status));
 }
 
@@ -271,6 +275,7 @@ static void
 bury_faulted(unsigned index, int status, uint64_t now_ms)
 {
 	struct child *child = &children[index];
+	char name[NAME_BYTES];
 
 	server->slots[index].faulted = 1;
 	faults_ms[faults++ % OFTEN] = now_ms;
@@ -290,7 +295,7 @@ bury_faulted(unsigned index, int status, uint64_t now_ms)
 	}
 	if (reports++ < REPORTS)
 		log_error("%s %s and is started again in %llu ms",
-		    describe(index), describe_end(status),
+		    describe(index, name), describe_end(status),
 		    (unsigned long long)child->pause_ms);
 }
 
@@ -327,21 +332,21 @@ describe_end(int status)
 	return (text);
 }
 
+/* Fill text, NAME_BYTES long, and return it. */
 static const char *
-describe(unsigned index)
+describe(unsigned index, char *text)
 {
-	static char text[64 + ADDR_TEXT_MAX];
 	char address[ADDR_TEXT_MAX];
 	unsigned each = server->sockets / server->options.listen.count;
 
 	if (index < server->sockets)
-		snprintf(text, sizeof(text), "listener %s %u",
+		snprintf(text, NAME_BYTES, "listener %s %u",
 		    addr_print(address, &server->socket[index].addr),
 		    index % each + 1);
 	else if (index < first_worker)
-		snprintf(text, sizeof(text), "stream");
+		snprintf(text, NAME_BYTES, "stream");
 	else
-		snprintf(text, sizeof(text), "worker %u",
+		snprintf(text, NAME_BYTES, "worker %u",
 		    index - first_worker + 1);
 	return (text);
 }
@@ -350,6 +355,7 @@ void
 children_watch(uint64_t now_ms)
 {
 	static uint64_t watched_ms;
+	char name[NAME_BYTES];
 	unsigned i;
 
 	if (now_ms < watched_ms + WATCH_MS)
@@ -365,7 +371,7 @@ children_watch(uint64_t now_ms)
 			kill(children[i].pid, SIGKILL);
 		else if (hangs(i, now_ms)) {
 			log_error("%s makes no progress and is killed",
-			    describe(i));
+			    describe(i, name));
 			kill(children[i].pid, SIGKILL);
 			children[i].ending_ms = now_ms;
 		}

@@ -35,9 +35,12 @@ enum target {
 	TARGET_RELAY
 };
 
-static enum target	 target = TARGET_STDERR;
+/* In one page, since every child sets both and keeps that page for itself. */
+static struct {
+	enum target	 target;
+	int		 fd;
+} sink = { TARGET_STDERR, -1 };
 static enum log_level	 threshold = LOG_LEVEL_INFO;
-static int		 target_fd = -1;
 static unsigned		 lost;
 static const char	*last_words = "";
 
@@ -64,21 +67,21 @@ static void	syslog_connect(void);
 void
 log_open_stderr(void)
 {
-	target = TARGET_STDERR;
+	sink.target = TARGET_STDERR;
 }
 
 void
 log_open_syslog(void)
 {
-	target = TARGET_SYSLOG;
+	sink.target = TARGET_SYSLOG;
 	syslog_connect();
 }
 
 void
 log_open_relay(int fd)
 {
-	target = TARGET_RELAY;
-	target_fd = fd;
+	sink.target = TARGET_RELAY;
+	sink.fd = fd;
 }
 
 void
@@ -228,10 +231,10 @@ deliver(enum log_level level, const char *text)
 	if (lost > 0) {
 		snprintf(note, sizeof(note), "%u lines of the log are lost",
 		    lost);
-		if (writers[target](LOG_LEVEL_WARN, note))
+		if (writers[sink.target](LOG_LEVEL_WARN, note))
 			lost = 0;
 	}
-	if (!writers[target](level, text))
+	if (!writers[sink.target](level, text))
 		lost++;
 }
 
@@ -263,12 +266,12 @@ write_syslog(enum log_level level, const char *text)
 	strftime(stamp, sizeof(stamp), "%b %e %H:%M:%S", &tm);
 	len = snprintf(buf, sizeof(buf), "<%d>%s dnsd[%ld]: %s",
 	    LOG_DAEMON | levels[level].syslog, stamp, (long)getpid(), text);
-	if (send(target_fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL) == len)
+	if (send(sink.fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL) == len)
 		return (true);
 	if (errno == EAGAIN || errno == ENOBUFS)
 		return (false);
 	syslog_connect();	/* the daemon behind it was restarted */
-	return (send(target_fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL) == len);
+	return (send(sink.fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL) == len);
 }
 
 static bool
@@ -279,7 +282,7 @@ write_relay(enum log_level level, const char *text)
 
 	buf[0] = level;
 	memcpy(buf + 1, text, len);
-	return (send(target_fd, buf, 1 + len, MSG_DONTWAIT | MSG_NOSIGNAL) !=
+	return (send(sink.fd, buf, 1 + len, MSG_DONTWAIT | MSG_NOSIGNAL) !=
 	    -1);
 }
 
@@ -288,13 +291,13 @@ syslog_connect(void)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 
-	if (target_fd != -1)
-		close(target_fd);
+	if (sink.fd != -1)
+		close(sink.fd);
 	strlcpy(sun.sun_path, _PATH_LOG, sizeof(sun.sun_path));
-	target_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (target_fd != -1 && connect(target_fd, (struct sockaddr *)&sun,
+	sink.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (sink.fd != -1 && connect(sink.fd, (struct sockaddr *)&sun,
 	    sizeof(sun)) == -1) {
-		close(target_fd);
-		target_fd = -1;
+		close(sink.fd);
+		sink.fd = -1;
 	}
 }

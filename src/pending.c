@@ -303,7 +303,8 @@ lock_table(struct pending *pending)
 	result = segment_lock_try(&pending->lock);
 	for (i = 0; result == SEGMENT_BUSY && !stuck && i < LOCK_WAITS; i++)
 		result = segment_lock_take(&pending->lock);
-	stuck = result == SEGMENT_BUSY;
+	if (stuck != (result == SEGMENT_BUSY))	/* else the page stays shared */
+		stuck = !stuck;
 	switch (result) {
 	case SEGMENT_BUSY:
 		return (-1);

@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/wait.h>
 
 #ifdef HAVE_SYS_PRCTL_H
 #include <sys/prctl.h>
@@ -33,6 +34,7 @@
 #define OOM_SCORE	"/proc/self/oom_score_adj"
 #define OOM_MASTER	-500		/* 1000: first of all, 0: as others */
 
+static bool		 find_user(struct privileges *, const char *);
 static const char	*directory_check(const char *);
 static bool		 spare_master(void);
 static bool		 set_oom_score(int);
@@ -45,22 +47,15 @@ const char *
 privileges_prepare(struct privileges *privileges, const char *user,
     const char *chroot, bool free)
 {
-	const struct passwd *pw;
-
 	memset(privileges, 0, sizeof(*privileges));
 	privileges->root = geteuid() == 0;
 	privileges->free = free;
 	if (!privileges->root)
 		return (NULL);
-	pw = getpwnam(user);
-	if (pw == NULL && strcmp(user, DNSD_USER) == 0)
-		pw = getpwnam("nobody");
-	if (pw == NULL)
+	if (!find_user(privileges, user))
 		return ("no such user");
-	if (pw->pw_uid == 0)
+	if (privileges->uid == 0)
 		return ("the user must not be root");
-	privileges->uid = pw->pw_uid;
-	privileges->gid = pw->pw_gid;
 	strlcpy(privileges->chroot, chroot, sizeof(privileges->chroot));
 	privileges->spared = spare_master();
 	return (directory_check(chroot));
@@ -94,6 +89,42 @@ set_oom_score(int score)
 	done = write(fd, text, len) == len;
 	close(fd);
 	return (done);
+}
+
+/*
+ * In a process of its own: looking up a user loads libraries, which every
+ * child would have in its memory.
+ */
+static bool
+find_user(struct privileges *privileges, const char *user)
+{
+	const struct passwd *pw;
+	uid_t id[2];
+	int fd[2];
+	pid_t pid;
+	bool found;
+
+	if (pipe2(fd, O_CLOEXEC) == -1 || (pid = fork()) == -1)
+		return (false);
+	if (pid == 0) {
+		pw = getpwnam(user);
+		if (pw == NULL && strcmp(user, DNSD_USER) == 0)
+			pw = getpwnam("nobody");
+		if (pw == NULL)
+			_exit(1);
+		id[0] = pw->pw_uid;
+		id[1] = pw->pw_gid;
+		_exit(write(fd[1], id, sizeof(id)) != sizeof(id));
+	}
+	close(fd[1]);
+	found = read(fd[0], id, sizeof(id)) == sizeof(id);
+	close(fd[0]);
+	waitpid(pid, NULL, 0);
+	if (found) {
+		privileges->uid = id[0];
+		privileges->gid = id[1];
+	}
+	return (found);
 }
 
 /* Make the directory if it is missing; it must be root's alone and empty. */

@@ -13,6 +13,7 @@
  * on the way leaves its successor all that is still to be done.
  */
 
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include <errno.h>
@@ -160,20 +161,22 @@ static void
 prepare(struct worker *worker)
 {
 	size_t heads = (worker->places + 1) * sizeof(*worker->place);
+	void *pages;
 	unsigned i;
 
 	worker->poller = poller_new((worker->places + 1) * UPSTREAM_SOCKETS +
 	    1);
-	/* So much at once that only those pages take memory that are used. */
-	worker->place = calloc(1, heads + worker->places *
-	    UPSTREAM_STREAM_MAX);
+	/* Only those take memory that are used, and most workers use none. */
+	pages = mmap(NULL, heads + worker->places * UPSTREAM_STREAM_MAX,
+	    PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	worker->due_us = calloc(worker->places, sizeof(*worker->due_us));
-	if (worker->poller == NULL || worker->place == NULL ||
+	if (worker->poller == NULL || pages == MAP_FAILED ||
 	    worker->due_us == NULL || poller_add(worker->poller,
 	    worker->server->mailbox[worker->number].end[MAIL_OWNER], POLLER_IN,
 	    TAG_MAILBOX) == -1)
 		fatal("worker %u: %s", worker->number, strerror(errno));
-	worker->streams = (uint8_t *)worker->place + heads;
+	worker->place = pages;
+	worker->streams = (uint8_t *)pages + heads;
 	for (i = 0; i < worker->places; i++)
 		worker->due_us[i] = NEVER;
 }
