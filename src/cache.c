@@ -38,88 +38,21 @@
  * miss for a look-up, and a store is skipped.
  */
 
-#include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "cache.h"
+#include "cache_shard.h"
 #include "fault.h"
-#include "segment.h"
 
 #define SHARD_ENTRIES	1024		/* a shard has as many, or more */
-#define SHARDS_MAX	64		/* as many as bits in `busy' */
 #define LOCK_WAITS	4		/* waits for a shard, of 5 ms */
-#define BLOCK_DATA	60		/* a block is a cache line */
 #define SUM_FACTOR	0x9e3779b97f4a7c15	/* odd, its bits mixed */
-#define KEY_MAX		258
 #define BLOCKS_MIN	((CACHE_VALUE_MAX + KEY_MAX) / BLOCK_DATA + 1)
 
-struct cache_entry {
-	/* Protected by the shard's lock. */
-	uint64_t		 expiry_ms;
-	uint32_t		 tag;
-	uint32_t		 chain;		/* next in bucket, or free */
-	uint32_t		 newer;
-	uint32_t		 older;
-	uint32_t		 block;		/* the first */
-	uint32_t		 sum;		/* of value, length, expiry */
-	uint32_t		 value_len;
-	uint16_t		 key_len;
-};
-
-struct cache_block {
-	/* Protected by the shard's lock. */
-	uint32_t		 next;
-	uint8_t			 data[BLOCK_DATA];
-};
-
-struct cache_shard {
-	struct segment_lock	 lock;
-
-	/* Protected by the shard's lock; the atomic ones are counted by all. */
-	uint32_t		 newest;
-	uint32_t		 oldest;
-	uint32_t		 free_entry;
-	uint32_t		 free_block;
-	uint32_t		 entries_fresh;
-	uint32_t		 blocks_fresh;
-	uint32_t		 blocks_used;
-	_Atomic uint32_t	 used;
-	_Atomic uint64_t	 evictions;
-};
-
-struct cache {
-	/* Set before fork. */
-	uint32_t		 shards;
-	uint32_t		 entries;	/* of a shard, as these two */
-	uint32_t		 blocks;
-	uint32_t		 buckets;	/* a power of two */
-	size_t			 shard_size;
-	size_t			 entries_at;	/* offsets in a shard */
-	size_t			 blocks_at;
-};
-
-static void		 geometry(struct cache *, uint32_t, size_t);
-static struct cache_shard *shard_of(const struct cache *, uint32_t);
-static uint32_t		*buckets_of(const struct cache_shard *);
-static struct cache_entry *entries_of(const struct cache *,
-			    const struct cache_shard *);
-static struct cache_block *blocks_of(const struct cache *,
-			    const struct cache_shard *);
-static struct cache_shard *lock_shard(struct cache *, uint64_t);
 static void		 empty_locked(const struct cache *,
 			    struct cache_shard *);
-static void		 mend_locked(const struct cache *,
-			    struct cache_shard *);
-static uint32_t		 find_locked(const struct cache *,
-			    struct cache_shard *, uint32_t, const uint8_t *,
-			    size_t);
 static bool		 key_equal_locked(const struct cache *,
 			    const struct cache_shard *,
 			    const struct cache_entry *, const uint8_t *);
-static bool		 read_locked(const struct cache *,
-			    const struct cache_shard *,
-			    const struct cache_entry *, uint8_t *, size_t);
 static void		 lru_unlink_locked(struct cache_entry *,
 			    struct cache_shard *, uint32_t);
 static void		 lru_push_locked(struct cache_entry *,
@@ -135,17 +68,13 @@ static uint32_t		 block_take_locked(const struct cache *,
 static uint32_t		 write_locked(const struct cache *,
 			    struct cache_shard *, const uint8_t *, size_t,
 			    const uint8_t *, size_t);
-static uint32_t		 blocks_for(size_t);
-static uint32_t		 sum_of(const uint8_t *, size_t, uint64_t);
-static int		 check_shard(const struct cache *,
-			    const struct cache_shard *);
 
 size_t
 cache_size(uint32_t entries, size_t memory)
 {
 	struct cache cache;
 
-	geometry(&cache, entries, memory);
+	cache_geometry(&cache, entries, memory);
 	return (segment_round(sizeof(cache)) +
 	    cache.shards * cache.shard_size);
 }
@@ -156,7 +85,7 @@ cache_format(struct cache *cache, uint32_t entries, size_t memory)
 	uint32_t i;
 
 	memset(cache, 0, sizeof(*cache));
-	geometry(cache, entries, memory);
+	cache_geometry(cache, entries, memory);
 	for (i = 0; i < cache->shards; i++) {
 		if (segment_lock_init(&shard_of(cache, i)->lock) == -1)
 			return (-1);
@@ -164,53 +93,8 @@ cache_format(struct cache *cache, uint32_t entries, size_t memory)
 	return (0);
 }
 
-int
-cache_adopt(struct cache *cache, uint32_t entries, size_t memory)
-{
-	struct cache expected;
-	struct cache_shard *shard;
-	bool whole;
-	uint32_t i;
-
-	memset(&expected, 0, sizeof(expected));
-	geometry(&expected, entries, memory);
-	if (memcmp(&expected, cache, sizeof(expected)) != 0)
-		return (-1);
-	for (i = 0; i < cache->shards; i++) {
-		shard = shard_of(cache, i);
-		whole = shard->lock.dirty == 0 &&
-		    check_shard(cache, shard) == 0;
-		memset(&shard->lock, 0, sizeof(shard->lock));
-		if (segment_lock_init(&shard->lock) == -1)
-			return (-1);
-		if (!whole)
-			mend_locked(cache, shard);
-	}
-	return (0);
-}
-
-/*
- * A sum that damage changes: it is no defence against who knows it.  Eight
- * bytes at a time, since it is made of every value that is looked up.
- */
-static uint32_t
-sum_of(const uint8_t *value, size_t len, uint64_t expiry_ms)
-{
-	uint64_t sum = expiry_ms ^ (uint64_t)len << 48, word;
-	size_t n;
-
-	for (; len > 0; len -= n, value += n) {
-		n = len < sizeof(word) ? len : sizeof(word);
-		word = 0;
-		memcpy(&word, value, n);
-		sum = (sum ^ word) * SUM_FACTOR;
-		sum ^= sum >> 32;
-	}
-	return (sum);
-}
-
-static void
-geometry(struct cache *cache, uint32_t entries, size_t memory)
+void
+cache_geometry(struct cache *cache, uint32_t entries, size_t memory)
 {
 	size_t index, share;
 
@@ -238,39 +122,14 @@ geometry(struct cache *cache, uint32_t entries, size_t memory)
 	    (size_t)cache->blocks * sizeof(struct cache_block));
 }
 
-static struct cache_shard *
-shard_of(const struct cache *cache, uint32_t shard)
-{
-	return ((struct cache_shard *)((uintptr_t)cache +
-	    segment_round(sizeof(*cache)) + shard * cache->shard_size));
-}
-
-static uint32_t *
-buckets_of(const struct cache_shard *shard)
-{
-	return ((uint32_t *)((uintptr_t)shard + sizeof(*shard)));
-}
-
-static struct cache_entry *
-entries_of(const struct cache *cache, const struct cache_shard *shard)
-{
-	return ((struct cache_entry *)((uintptr_t)shard + cache->entries_at));
-}
-
-static struct cache_block *
-blocks_of(const struct cache *cache, const struct cache_shard *shard)
-{
-	return ((struct cache_block *)((uintptr_t)shard + cache->blocks_at));
-}
-
 /*
  * Lock the shard of that hash, made whole if need be; NULL: it is busy.  This
  * process waits for one that is held only once till it is free again: a
  * listener must not lose 20 ms with each query of a shard whose holder stands
  * still.
  */
-static struct cache_shard *
-lock_shard(struct cache *cache, uint64_t hash)
+struct cache_shard *
+cache_lock_shard(struct cache *cache, uint64_t hash)
 {
 	static uint64_t busy;		/* a bit for each shard */
 	uint64_t number = hash & (cache->shards - 1);
@@ -311,8 +170,8 @@ empty_locked(const struct cache *cache, struct cache_shard *shard)
 }
 
 /* Something is out of range that can't be: start with an empty shard. */
-static void
-mend_locked(const struct cache *cache, struct cache_shard *shard)
+void
+cache_mend_locked(const struct cache *cache, struct cache_shard *shard)
 {
 	segment_dirty(&shard->lock);
 	empty_locked(cache, shard);
@@ -330,18 +189,19 @@ cache_lookup(struct cache *cache, uint64_t hash, const uint8_t *key,
 	struct cache_entry *entry;
 	uint32_t index;
 
-	if ((shard = lock_shard(cache, hash)) == NULL)
+	if ((shard = cache_lock_shard(cache, hash)) == NULL)
 		return (CACHE_BUSY);
-	index = find_locked(cache, shard, hash >> 32, key, key_len);
+	index = cache_find_locked(cache, shard, hash >> 32, key, key_len);
 	entry = &entries_of(cache, shard)[index];
 	if (index == 0)
 		goto drop;
 	*len = entry->value_len;
 	if (*len > CACHE_VALUE_MAX ||
-	    !read_locked(cache, shard, entry, buf, size) ||
-	    (*len <= size && entry->sum != sum_of(buf, *len,
+	    !cache_read_locked(cache, shard, entry, entry->key_len, buf,
+	    *len < size ? *len : size) ||
+	    (*len <= size && entry->sum != cache_sum(buf, *len,
 	    entry->expiry_ms))) {
-		mend_locked(cache, shard);
+		cache_mend_locked(cache, shard);
 		goto drop;
 	}
 	result = entry->expiry_ms > now_ms ? CACHE_HIT : CACHE_EXPIRED;
@@ -370,9 +230,9 @@ cache_store(struct cache *cache, uint64_t hash, const uint8_t *key,
 	if (cache->entries == 0 || key_len == 0 || key_len > KEY_MAX ||
 	    value_len > CACHE_VALUE_MAX)
 		return (-1);
-	if ((shard = lock_shard(cache, hash)) == NULL)
+	if ((shard = cache_lock_shard(cache, hash)) == NULL)
 		return (-1);
-	index = find_locked(cache, shard, tag, key, key_len);
+	index = cache_find_locked(cache, shard, tag, key, key_len);
 
 	segment_dirty(&shard->lock);
 	if (index != 0)
@@ -388,7 +248,7 @@ cache_store(struct cache *cache, uint64_t hash, const uint8_t *key,
 	entry->value_len = value_len;
 	entry->block = write_locked(cache, shard, key, key_len, value,
 	    value_len);
-	entry->sum = sum_of(value, value_len, expiry_ms);
+	entry->sum = cache_sum(value, value_len, expiry_ms);
 	bucket = &buckets_of(shard)[tag & (cache->buckets - 1)];
 	entry->chain = *bucket;
 	*bucket = index;
@@ -402,8 +262,8 @@ cache_store(struct cache *cache, uint64_t hash, const uint8_t *key,
 }
 
 /* The entry of a key, or 0. */
-static uint32_t
-find_locked(const struct cache *cache, struct cache_shard *shard,
+uint32_t
+cache_find_locked(const struct cache *cache, struct cache_shard *shard,
     uint32_t tag, const uint8_t *key, size_t key_len)
 {
 	const struct cache_entry *entry;
@@ -412,7 +272,7 @@ find_locked(const struct cache *cache, struct cache_shard *shard,
 	index = buckets_of(shard)[tag & (cache->buckets - 1)];
 	for (; index != 0; index = entry->chain) {
 		if (index > cache->entries || steps++ > cache->entries) {
-			mend_locked(cache, shard);
+			cache_mend_locked(cache, shard);
 			return (0);
 		}
 		entry = &entries_of(cache, shard)[index];
@@ -442,29 +302,26 @@ key_equal_locked(const struct cache *cache, const struct cache_shard *shard,
 	return (true);
 }
 
-/* Copy up to size bytes of a value.  False: its chain makes no sense. */
-static bool
-read_locked(const struct cache *cache, const struct cache_shard *shard,
-    const struct cache_entry *entry, uint8_t *buf, size_t size)
+bool
+cache_read_locked(const struct cache *cache, const struct cache_shard *shard,
+    const struct cache_entry *entry, size_t skip, uint8_t *buf, size_t len)
 {
 	const struct cache_block *blocks = blocks_of(cache, shard);
 	uint32_t block = entry->block;
-	size_t skip = entry->key_len, left = entry->value_len, n;
+	size_t n;
 
-	if (left > size)
-		left = size;
-	while (left > 0) {
+	while (len > 0) {
 		if (block == 0 || block > cache->blocks)
 			return (false);
 		if (skip >= BLOCK_DATA)
 			skip -= BLOCK_DATA;
 		else {
 			n = BLOCK_DATA - skip;
-			if (n > left)
-				n = left;
+			if (n > len)
+				n = len;
 			memcpy(buf, blocks[block].data + skip, n);
 			buf += n;
-			left -= n;
+			len -= n;
 			skip = 0;
 		}
 		block = blocks[block].next;
@@ -595,114 +452,22 @@ write_locked(const struct cache *cache, struct cache_shard *shard,
 	return (first);
 }
 
-static uint32_t
-blocks_for(size_t len)
+/*
+ * A sum that damage changes: it is no defence against who knows it.  Eight
+ * bytes at a time, since it is made of every value that is looked up.
+ */
+uint32_t
+cache_sum(const uint8_t *value, size_t len, uint64_t expiry_ms)
 {
-	return ((len + BLOCK_DATA - 1) / BLOCK_DATA);
-}
+	uint64_t sum = expiry_ms ^ (uint64_t)len << 48, word;
+	size_t n;
 
-void
-cache_count(const struct cache *cache, struct cache_stats *stats)
-{
-	const struct cache_shard *shard;
-	uint32_t i;
-
-	memset(stats, 0, sizeof(*stats));
-	for (i = 0; i < cache->shards; i++) {
-		shard = shard_of(cache, i);
-		stats->entries += shard->used;
-		stats->evictions += shard->evictions;
-		stats->rebuilds += shard->lock.rebuilds;
+	for (; len > 0; len -= n, value += n) {
+		n = len < sizeof(word) ? len : sizeof(word);
+		word = 0;
+		memcpy(&word, value, n);
+		sum = (sum ^ word) * SUM_FACTOR;
+		sum ^= sum >> 32;
 	}
-}
-
-static int
-check_shard(const struct cache *cache, const struct cache_shard *shard)
-{
-	const struct cache_entry *entries = entries_of(cache, shard);
-	const struct cache_block *blocks = blocks_of(cache, shard);
-	uint8_t *seen = calloc(1, (size_t)cache->entries + cache->blocks + 2);
-	uint8_t *used = seen + cache->entries + 1;
-	uint32_t index, newer = 0, count = 0, held = 0, i, bucket, block;
-	int rule = 0;
-
-	if (seen == NULL)
-		return (-1);
-	if (shard->entries_fresh > cache->entries ||
-	    shard->blocks_fresh > cache->blocks)
-		rule = 1;
-	for (index = shard->newest; index != 0 && rule == 0;
-	    newer = index, index = entries[index].older) {
-		if (index > shard->entries_fresh || seen[index]++ != 0 ||
-		    entries[index].newer != newer) {
-			rule = 2;
-			break;
-		}
-		if (entries[index].key_len > KEY_MAX ||
-		    entries[index].value_len > CACHE_VALUE_MAX) {
-			rule = 2;
-			break;
-		}
-		count++;
-		block = entries[index].block;
-		for (i = blocks_for((size_t)entries[index].key_len +
-		    entries[index].value_len); i > 0; i--) {
-			if (block == 0 || block > shard->blocks_fresh ||
-			    used[block]++ != 0) {
-				rule = 3;
-				break;
-			}
-			held++;
-			block = blocks[block].next;
-		}
-		if (block != 0 && rule == 0)
-			rule = 4;
-	}
-	if (rule == 0 && (shard->oldest != newer || shard->used != count))
-		rule = 5;
-	if (rule == 0 && shard->blocks_used != held)
-		rule = 6;
-	for (bucket = 0; bucket < cache->buckets && rule == 0; bucket++) {
-		for (index = buckets_of(shard)[bucket]; index != 0;
-		    index = entries[index].chain) {
-			if (index > shard->entries_fresh ||
-			    seen[index]++ != 1 || bucket !=
-			    (entries[index].tag & (cache->buckets - 1))) {
-				rule = 7;
-				break;
-			}
-			count--;
-		}
-	}
-	if (rule == 0 && count != 0)
-		rule = 8;
-	count = shard->used;
-	for (index = shard->free_entry; index != 0 && rule == 0;
-	    index = entries[index].chain, count++) {
-		if (index > shard->entries_fresh || seen[index]++ != 0)
-			rule = 9;
-	}
-	for (block = shard->free_block; block != 0 && rule == 0;
-	    block = blocks[block].next, held++) {
-		if (block > shard->blocks_fresh || used[block]++ != 0)
-			rule = 10;
-	}
-	if (rule == 0 && (count != shard->entries_fresh ||
-	    held != shard->blocks_fresh))
-		rule = 11;
-	free(seen);
-	return (rule);
-}
-
-int
-cache_check(const struct cache *cache)
-{
-	uint32_t i;
-	int rule;
-
-	for (i = 0; i < cache->shards; i++) {
-		if ((rule = check_shard(cache, shard_of(cache, i))) != 0)
-			return (rule);
-	}
-	return (0);
+	return (sum);
 }

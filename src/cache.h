@@ -4,6 +4,7 @@
 #ifndef CACHE_H
 #define CACHE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,10 +42,22 @@ int	 cache_format(struct cache *cache, uint32_t entries, size_t memory);
  * Take over the memory of a cache that other processes, all dead now, have
  * used: formatted for the same arguments.  Each shard's links are checked; one
  * that is not whole is emptied.  What is in an entry is checked when it is
- * looked up.  Returns 0, or -1 if it is
- * no such cache.
+ * looked up.  Returns 0, or -1 if it is no such cache.
  */
 int	 cache_adopt(struct cache *cache, uint32_t entries, size_t memory);
+
+/* Is it a cache that was formatted for these arguments? */
+bool	 cache_is(const struct cache *cache, uint32_t entries, size_t memory);
+
+/*
+ * Carry over what has not expired from one cache to another, while both are in
+ * use.  hash gives the caller's hash of a key for the other.  Returns how many
+ * entries it was.
+ */
+typedef uint64_t cache_hash(const void *context, const uint8_t *key,
+	    size_t key_len);
+int	 cache_carry(struct cache *to, struct cache *from, uint64_t now_ms,
+	    cache_hash *hash, const void *context);
 
 /*
  * Look a key up.  hash is the caller's keyed hash of it.  A hit becomes the

@@ -5,14 +5,17 @@
  * The layout of the segment: which regions it has, where they start, and where
  * the memory comes from: from the image before this one, if it was made for
  * the same options; from the segment-file, of which the cache alone is taken
- * over; or new and empty.  The mailboxes, of which there are as many as
- * workers, go with it.
+ * over; or new, and then the answers in the image's before are carried over.
+ * The mailboxes, of which there are as many as workers, go with it.
  */
 
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,10 +24,12 @@
 #include "cache.h"
 #include "layout.h"
 #include "log.h"
+#include "mono.h"
 #include "segment.h"
 
 #define MAGIC		0x5069636f444e5332	/* "PicoDNS", layout 2 */
 #define ENTRY_BYTES	176		/* of cache-memory by default */
+#define CARRY_MS	2000		/* for answers, before the start */
 #define STREAM_BYTES	(4 << 20)	/* of replies in its mailbox */
 
 static void	shape_make(const struct server *, struct server_shape *);
@@ -34,6 +39,9 @@ static bool	take_segment(struct server *, const struct restart *,
 static void	abandon(int);
 static void	make_segment(struct server *, const struct restart *,
 		    const struct server_shape *);
+static void	carry_over(struct server *, int);
+static void	carry(struct server *, int) __attribute__((__noreturn__));
+static cache_hash hash_key;
 static uint8_t	*map_file(struct server *, int);
 static bool	warm_start(struct server *, uint8_t *);
 static void	format(struct server *);
@@ -52,6 +60,10 @@ layout_make(struct server *server, const struct restart *taken)
 	server->kept = take_segment(server, taken, &shape);
 	if (!server->kept)
 		make_segment(server, taken, &shape);
+	if (!server->kept && taken != NULL && taken->segment != -1) {
+		carry_over(server, taken->segment);
+		close(taken->segment);
+	}
 	health_assign(&server->upstreams, options->upstreams.addr,
 	    options->upstreams.count, server->health, UPSTREAM_TABLE, NULL);
 	server->upstreams.timeout_us = options->timeout * 1000;
@@ -133,8 +145,6 @@ take_segment(struct server *server, const struct restart *taken,
 		lay_out(server, (uint8_t *)header);
 		return (true);
 	}
-	log_warn("the shared memory has another layout now: the cache "
-	    "starts empty");
 	abandon(taken->segment);
 	return (false);
 }
@@ -165,8 +175,6 @@ make_segment(struct server *server, const struct restart *taken,
 	if (server->options.segment_file[0] != '\0' &&
 	    strcmp(server->options.segment_file, "none") != 0)
 		base = map_file(server, taken == NULL ? -1 : taken->segment);
-	if (taken != NULL && taken->segment != -1)
-		close(taken->segment);
 	if (base != NULL && warm_start(server, base))
 		return;
 	if (base != NULL)
@@ -201,6 +209,69 @@ format(struct server *server)
 		server->slots[i].wake = PENDING_NO_WORKER;
 	if (pending_format(server->pending, &shape->limits) == -1)
 		fatal("cannot make a shared lock: %s", strerror(errno));
+}
+
+/*
+ * Have a process of its own carry the answers over, while the children of the
+ * image before still serve: the master trusts nothing that children can write,
+ * and takes no lock.  If there is much, we don't wait for the end.
+ */
+static void
+carry_over(struct server *server, int old)
+{
+	struct pollfd pfd = { .events = POLLIN };
+	struct cache_stats stats;
+	int fd[2];
+	pid_t pid;
+
+	server->master = getpid();
+	if (pipe2(fd, O_CLOEXEC) == 0) {
+		pid = fork();
+		if (pid == 0)
+			carry(server, old);
+		close(fd[1]);
+		pfd.fd = fd[0];
+		if (pid != -1)
+			poll(&pfd, 1, CARRY_MS);	/* till it is gone */
+		close(fd[0]);
+	}
+	cache_count(server->cache, &stats);
+	log_info("the shared memory has another layout now; %llu answers "
+	    "are carried over", (unsigned long long)stats.entries);
+}
+
+static void
+carry(struct server *server, int old)
+{
+	struct server other = { .sockets = 0 };
+	struct server_shape *shape = &other.shape;
+	struct stat st;
+	uint8_t *base = MAP_FAILED;
+
+	if (fstat(old, &st) == 0)
+		base = mmap(NULL, st.st_size, PROT_READ | PROT_WRITE,
+		    MAP_SHARED, old, 0);
+	privileges_drop(&server->privileges, server->master);
+	if (base == MAP_FAILED)
+		_exit(1);
+	lay_out(&other, base);
+	if (other.header->magic != MAGIC)
+		_exit(1);
+	*shape = other.header->shape;
+	lay_out(&other, base);
+	if (shape->size == (uint64_t)st.st_size && (uintptr_t)other.cache -
+	    (uintptr_t)base + cache_size(shape->cache_size,
+	    shape->cache_memory) == shape->size && cache_is(other.cache,
+	    shape->cache_size, shape->cache_memory))
+		cache_carry(server->cache, other.cache, mono_boot_ms(),
+		    hash_key, server);
+	_exit(0);
+}
+
+static uint64_t
+hash_key(const void *server, const uint8_t *key, size_t key_len)
+{
+	return (server_hash(server, key, key_len));
 }
 
 static uint8_t *

@@ -25,6 +25,8 @@
 #include "step.h"
 
 #define KEY_MAX		258
+#define CARRIED		5000		/* entries; several shards */
+#define ROOM		400		/* bytes for each of them */
 #define NEVER		UINT64_MAX	/* an expiry that doesn't come */
 #define STORM_CHILDREN	4
 #define STORM_KEYS	3000
@@ -46,6 +48,7 @@ static void *saved;		/* what the acts begin with */
 static struct step replace;	/* recorded */
 static int death;		/* amid its change, if it dies there */
 static uint64_t random_state = 1;
+static uint32_t hash_shift;	/* another one, another hash */
 
 /* Scatter the bits of a number. */
 static uint64_t
@@ -132,7 +135,7 @@ store(uint32_t n, uint8_t version)
 	size_t value_len = value_make(value, n, version);
 	uint8_t key[KEY_MAX];
 
-	return (cache_store(cache, mix(n), key, key_make(key, n), NEVER,
+	return (cache_store(cache, mix(n + hash_shift), key, key_make(key, n), NEVER,
 	    value, value_len));
 }
 
@@ -146,7 +149,7 @@ lookup(uint32_t n, int *version)
 	size_t len = 0, i;
 
 	*version = -1;
-	result = cache_lookup(cache, mix(n), key, key_make(key, n), 1, value,
+	result = cache_lookup(cache, mix(n + hash_shift), key, key_make(key, n), 1, value,
 	    sizeof(value), &len);
 	if (result != CACHE_HIT || len != length_of(n, value[0]))
 		return (result);
@@ -991,6 +994,117 @@ START_TEST(storm_of_kills_leaves_a_cache_that_works)
 }
 END_TEST
 
+/* The hash of a key in the cache that things are carried to. */
+static uint64_t
+hash_other(const void *context, const uint8_t *key, size_t key_len)
+{
+	uint32_t n;
+
+	ck_assert_ptr_eq(context, &hash_shift);
+	ck_assert_uint_ge(key_len, sizeof(n));
+	n = key[0] | key[1] << 8 | key[2] << 16 | (uint32_t)key[3] << 24;
+	return (mix(n + hash_shift));
+}
+
+/* Carry all from the cache to a new one, which becomes the cache. */
+static int
+carry(uint32_t entries, uint64_t now_ms)
+{
+	struct cache *from = cache;
+	int carried;
+
+	make(entries, entries * ROOM);
+	hash_shift = 1000;
+	carried = cache_carry(cache, from, now_ms, hash_other, &hash_shift);
+	ck_assert_int_eq(cache_check(cache), 0);
+	ck_assert_int_eq(cache_check(from), 0);
+	return (carried);
+}
+
+START_TEST(all_is_carried_to_a_larger_cache)
+{
+	bool had[CARRIED];
+	uint32_t n, all = 0;
+
+	make(CARRIED, CARRIED * ROOM);
+	for (n = 0; n < CARRIED; n++)
+		ck_assert_int_eq(store(n, 3), 0);
+	for (n = 0; n < CARRIED; n++)
+		all += had[n] = has(n, 3);
+	ck_assert_uint_ge(all, CARRIED * 9 / 10);
+	ck_assert_int_eq(carry(2 * CARRIED, 1), all);
+	for (n = 0; n < CARRIED; n++)
+		ck_assert_msg(had[n] ? has(n, 3) : misses(n), "key %u", n);
+}
+END_TEST
+
+START_TEST(what_was_used_last_is_carried_to_a_smaller_cache)
+{
+	uint32_t n, found = 0;
+
+	make(CARRIED, CARRIED * ROOM);
+	for (n = 0; n < CARRIED; n++)
+		ck_assert_int_eq(store(n, 3), 0);
+	carry(CARRIED / 20, 1);
+	for (n = 0; n < CARRIED; n++) {
+		if (misses(n))
+			continue;
+		ck_assert(has(n, 3));
+		ck_assert_uint_ge(n, CARRIED * 9 / 10);
+		found++;
+	}
+	ck_assert_uint_eq(found, CARRIED / 20);
+}
+END_TEST
+
+START_TEST(what_has_expired_is_not_carried)
+{
+	uint8_t key[KEY_MAX];
+
+	make(8, 0);
+	ck_assert_int_eq(cache_store(cache, mix(1), key, key_make(key, 1),
+	    4999, key, 4), 0);
+	ck_assert_int_eq(cache_store(cache, mix(2), key, key_make(key, 2),
+	    5001, key, 4), 0);
+	ck_assert_int_eq(carry(8, 5000), 1);
+	ck_assert(misses(1) && !misses(2));
+}
+END_TEST
+
+/* It may have been written to by whoever broke into a process. */
+START_TEST(nothing_wrong_is_carried_from_a_cache_that_is_damaged)
+{
+	struct cache *from;
+	uint32_t n, round, right = 0;
+	size_t bytes;
+	int version;
+
+	for (round = 0; round < 20; round++) {
+		hash_shift = 0;
+		make(CARRIED / 4, CARRIED / 4 * ROOM);
+		for (n = 0; n < CARRIED / 4; n++)
+			ck_assert_int_eq(store(n, 3), 0);
+		from = cache;
+		bytes = cache_bytes;
+		/* Behind what cache_is() and the lock's own check tell of. */
+		for (n = 0; n < 200; n++)
+			((uint8_t *)from)[1024 + random_below(bytes - 1024)]
+			    ^= 1 << random_below(8);
+		make(CARRIED / 4, CARRIED / 4 * ROOM);
+		hash_shift = 1000;
+		cache_carry(cache, from, 1, hash_other, &hash_shift);
+		ck_assert_int_eq(cache_check(cache), 0);
+		for (n = 0; n < CARRIED / 4; n++) {
+			if (lookup(n, &version) != CACHE_HIT)
+				continue;
+			ck_assert_int_eq(version, 3);
+			right++;
+		}
+	}
+	ck_assert_uint_ge(right, CARRIED / 4);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -1021,6 +1135,12 @@ main(void)
 	tcase_add_test(alone, random_operations_agree_with_a_model);
 	tcase_add_test(alone,
 	    random_operations_short_of_memory_agree_with_a_model);
+	tcase_add_test(alone, all_is_carried_to_a_larger_cache);
+	tcase_add_test(alone,
+	    what_was_used_last_is_carried_to_a_smaller_cache);
+	tcase_add_test(alone, what_has_expired_is_not_carried);
+	tcase_add_test(alone,
+	    nothing_wrong_is_carried_from_a_cache_that_is_damaged);
 	suite_add_tcase(suite, alone);
 
 	tcase_set_timeout(deaths, 120);

@@ -61,6 +61,7 @@
 #define REPLACED_MS	400	/* from a stop to the successor, promised */
 #define STOP_SHORT_MS	100	/* a stop that is let pass */
 #define STOP_LONG_MS	200	/* one that may be too long to be let pass */
+#define CARRIED		20	/* answers, from one layout to the next */
 #define LOAD_RING	32768	/* queries under way at once */
 #define LOAD_SOCKETS	16
 #define LOAD_HITS	50	/* names that are asked again and again */
@@ -1177,20 +1178,36 @@ START_TEST(restart_makes_a_changed_log_level_take_effect)
 }
 END_TEST
 
-START_TEST(restart_with_another_cache_size_says_that_the_cache_is_empty)
+START_TEST(restart_with_another_layout_carries_the_answers_over)
 {
+	static const char *const rows[] = { "workers 3\ncache-size 500\n",
+	    "workers 5\n", "workers 5\nqueue-size 50\n", "workers 5\n" };
+	uint16_t more = daemon_free_port();
+	char second[32];
 	const char *path;
-	char text[128];
+	char text[256], name[32];
+	size_t i, k;
 
 	snprintf(text, sizeof(text), "upstreams %s\nworkers 3\n", up->text);
 	path = start_with_file(text);
-	ask_truth("kept.test");
-	write_file(path, "listen 127.0.0.1:%u\nlisteners 2\nupstreams %s\n"
-	    "workers 3\ncache-size 500\n", dnsd.port, up->text);
-	restart_wholly(6);
-	ck_assert_uint_eq(count_logged(&dnsd, "cache starts empty"), 1);
-	ask_truth("kept.test");
-	ck_assert_uint_eq(stub_asked(up, "kept.test", TYPE_A), 2);
+	for (k = 0; k < CARRIED; k++) {
+		snprintf(name, sizeof(name), "kept-%zu.test", k);
+		ask_truth(name);
+	}
+	for (i = 0; i < COUNT(rows); i++) {
+		snprintf(second, sizeof(second), ",127.0.0.1:%u", more);
+		write_file(path, "listen 127.0.0.1:%u%s\nlisteners 2\n"
+		    "upstreams %s\n%s", dnsd.port,
+		    i == COUNT(rows) - 1 ? second : "", up->text, rows[i]);
+		restart();
+		ck_assert_msg(count_logged(&dnsd, "20 answers are carried "
+		    "over") == 1, "row %zu", i);
+		for (k = 0; k < CARRIED; k++) {
+			snprintf(name, sizeof(name), "kept-%zu.test", k);
+			ask_truth(name);
+			ck_assert_uint_eq(stub_asked(up, name, TYPE_A), 1);
+		}
+	}
 }
 END_TEST
 
@@ -2791,7 +2808,7 @@ add_life(Suite *suite)
 	tcase_add_test(tcase,
 	    restart_makes_a_changed_log_level_take_effect);
 	tcase_add_test(tcase,
-	    restart_with_another_cache_size_says_that_the_cache_is_empty);
+	    restart_with_another_layout_carries_the_answers_over);
 	tcase_add_test(tcase, restart_with_a_wrong_file_changes_nothing);
 	tcase_add_test(tcase,
 	    file_that_is_spoilt_during_a_restart_does_no_harm);
