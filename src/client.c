@@ -83,6 +83,7 @@ look_up(struct client *client, const struct dns_query *query,
 	    answer_udp_limit(query);
 	size_t room = client->size - CLIENT_FRONT - CLIENT_SPARE;
 	uint8_t key[DNS_KEY_MAX], *value = client->buf + CLIENT_FRONT;
+	enum client_result result;
 	size_t key_len, len;
 	uint64_t hash;
 
@@ -99,8 +100,17 @@ look_up(struct client *client, const struct dns_query *query,
 	}
 	if (!(query->flags & DNS_FLAG_RD))
 		return (refuse(client, query, DNS_RCODE_REFUSED, 0));
+	result = hand_over(client, query, waiter, hash, key, key_len);
+	if (result != CLIENT_BUSY)
+		metrics_add(&client->slot->metrics, METRIC_MISSES, 1);
+	return (result);
+}
+
+void
+client_give_up(struct client *client)
+{
 	metrics_add(&client->slot->metrics, METRIC_MISSES, 1);
-	return (hand_over(client, query, waiter, hash, key, key_len));
+	drop(client, METRIC_DROP_BUSY);
 }
 
 static enum client_result
@@ -137,7 +147,7 @@ hand_over(struct client *client, const struct dns_query *query,
 	case PENDING_FULL:
 		return (drop(client, METRIC_DROP_QUEUE));
 	case PENDING_BUSY:
-		return (drop(client, METRIC_DROP_BUSY));
+		return (CLIENT_BUSY);
 	default:
 		return (CLIENT_WAITS);
 	}

@@ -16,6 +16,7 @@
 enum client_result {
 	CLIENT_REPLY,	/* it is made, and to be sent now */
 	CLIENT_WAITS,	/* a worker will reply */
+	CLIENT_BUSY,	/* can't tell now; to be given again, or up */
 	CLIENT_DROPPED	/* counted; there is no reply */
 };
 
@@ -46,5 +47,8 @@ struct client {
  */
 enum client_result client_answer(struct client *client, const uint8_t *packet,
 	    size_t len, struct pending_waiter *waiter);
+
+/* Count as dropped what was CLIENT_BUSY, which is counted nowhere yet. */
+void	 client_give_up(struct client *client);
 
 #endif

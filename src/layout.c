@@ -72,18 +72,19 @@ layout_make(struct server *server, const struct restart *taken)
 }
 
 void
-layout_try(struct server *server)
+layout_try(const struct server *server)
 {
-	struct server_shape now = server->shape, shape;
+	struct server other = *server;
+	struct server_shape shape;
 
-	server->workers = server->options.workers;
-	server->kept = false;
-	server->options.segment_file[0] = '\0';
-	shape_make(server, &shape);
-	if (memcmp(&shape, &now, sizeof(shape)) == 0)
+	other.workers = other.options.workers;
+	other.kept = false;
+	other.options.segment_file[0] = '\0';
+	shape_make(&other, &shape);
+	if (memcmp(&shape, &server->shape, sizeof(shape)) == 0)
 		return;
-	make_segment(server, NULL, &shape);
-	make_pairs(server, NULL);
+	make_segment(&other, NULL, &shape);
+	make_pairs(&other, NULL);
 }
 
 static void

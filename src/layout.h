@@ -19,6 +19,6 @@ void	 layout_make(struct server *server, const struct restart *taken);
  * server whose options are other than the segment was made for.  In a process
  * of its own, since all that it makes stays.
  */
-void	 layout_try(struct server *server);
+void	 layout_try(const struct server *server);
 
 #endif

@@ -61,7 +61,8 @@
 #define SUFFIXES	1024	/* that are counted apart */
 #define SUFFIX_SHARE	4	/* when all are full, one may have 1/4 */
 #define SUFFIX_MIN	64	/* or so many */
-#define LOCK_WAITS	16	/* waits for the lock, of 5 ms */
+#define LOCK_WAITS	16	/* waits for the lock, of 5 ms; but one */
+#define JOIN_WAITS	1	/* if those who have their answers wait, too */
 #define KEEPS_PLACE_MS	1000	/* so long a question keeps its place */
 #define AGAIN_MS	250	/* before that, it is no retransmission */
 
@@ -164,7 +165,7 @@ static uint64_t		 word_make(uint64_t, enum state, uint32_t);
 static enum state	 word_state(uint64_t);
 static uint32_t		 word_worker(uint64_t);
 static uint64_t		 owner_make(uint64_t, uint32_t);
-static int		 lock_table(struct pending *);
+static int		 lock_table(struct pending *, int);
 static void		 rebuild_locked(struct pending *);
 static uint32_t		 find_locked(const struct pending *, uint64_t,
 			    const uint8_t *, size_t);
@@ -294,14 +295,14 @@ owner_make(uint64_t word, uint32_t index)
  * process asks without waiting till the lock is free again.
  */
 static int
-lock_table(struct pending *pending)
+lock_table(struct pending *pending, int waits)
 {
 	static bool stuck;
 	enum segment_result result;
 	int i;
 
 	result = segment_lock_try(&pending->lock);
-	for (i = 0; result == SEGMENT_BUSY && !stuck && i < LOCK_WAITS; i++)
+	for (i = 0; result == SEGMENT_BUSY && !stuck && i < waits; i++)
 		result = segment_lock_take(&pending->lock);
 	if (stuck != (result == SEGMENT_BUSY))	/* else the page stays shared */
 		stuck = !stuck;
@@ -374,7 +375,7 @@ pending_join(struct pending *pending, uint64_t hash, const uint8_t *key,
 	uint32_t index;
 
 	atomic_store(wake, PENDING_NO_WORKER);
-	if (lock_table(pending) == -1)
+	if (lock_table(pending, JOIN_WAITS) == -1)
 		return (PENDING_BUSY);
 	index = find_locked(pending, hash, key, key_len);
 	if (index != 0)
@@ -566,7 +567,7 @@ pending_worker_start(struct pending *pending, uint32_t worker)
 	struct pending_entry *entry;
 	uint32_t i;
 
-	if (lock_table(pending) == -1)
+	if (lock_table(pending, LOCK_WAITS) == -1)
 		return (-1);
 	segment_dirty(&pending->lock);
 	for (i = 1; i <= pending->entries_fresh; i++) {
@@ -589,7 +590,7 @@ pending_worker_start(struct pending *pending, uint32_t worker)
 void
 pending_worker_stop(struct pending *pending, uint32_t worker)
 {
-	int locked = lock_table(pending);
+	int locked = lock_table(pending, LOCK_WAITS);
 
 	worker_at(pending, worker)->ready = 0;
 	if (locked == 0)
@@ -615,7 +616,7 @@ pending_take(struct pending *pending, uint32_t worker, uint32_t max,
 	struct pending_worker *self = worker_at(pending, worker);
 	int taken = 0;
 
-	if (lock_table(pending) == -1)
+	if (lock_table(pending, LOCK_WAITS) == -1)
 		return (-1);
 	segment_dirty(&pending->lock);
 	for (; max > 0 && self->given.head != 0; max--) {
@@ -722,7 +723,7 @@ pending_finish(struct pending *pending, uint32_t worker, uint32_t index,
 	struct pending_entry *entry = entry_at(pending, index);
 	int result = 1;
 
-	if (lock_table(pending) == -1)
+	if (lock_table(pending, LOCK_WAITS) == -1)
 		return (-1);
 	if (pending_next(pending, index, 0) == 0) {
 		result = 0;

@@ -38,7 +38,7 @@ enum pending_result {
 	PENDING_DUPLICATE,	/* the same client and ID wait already */
 	PENDING_FULL,		/* no room, to be dropped */
 	PENDING_CROWDED,	/* no room for more of its suffix: SERVFAIL */
-	PENDING_BUSY		/* the table is held, to be dropped */
+	PENDING_BUSY		/* the table is held: try again soon */
 };
 
 #define PENDING_NO_WORKER	UINT32_MAX

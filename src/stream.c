@@ -50,6 +50,7 @@
 #define SPILL_MAX	(64 << 20)	/* bytes that may, of all clients */
 #define PAGE		4096
 #define SWEEP_MS	100
+#define HELD_MS		5	/* till a busy table is tried again */
 #define UNREAD_MS	2000	/* for a client to take what it asked for */
 #define LAST_MS		2000	/* beyond timeout, at the end */
 #define ACCEPTS		64	/* at once; then the others have their turn */
@@ -66,6 +67,7 @@ struct connection {
 	unsigned	 events;	/* that the poller looks for */
 	unsigned	 in_flight;
 	bool		 ended;		/* the client sends no more */
+	bool		 held;		/* a message waits for the table */
 	bool		 has_spilled;	/* out has been used */
 	size_t		 in_len;
 	size_t		 out_at;
@@ -96,6 +98,7 @@ struct stream {
 	uint64_t		 now_ms;	/* mono_ms() */
 	uint64_t		 swept_ms;
 	bool			 paused;	/* no descriptor for accept */
+	bool			 held;		/* a connection is */
 	size_t			 out_max;
 	size_t			 spilled;	/* the sum of all out_len */
 	struct connection	*connection;
@@ -121,6 +124,7 @@ static void	read_some(struct stream *, struct connection *);
 static void	serve(struct stream *, struct connection *);
 static bool	serve_message(struct stream *, struct connection *, uint8_t *,
 		    size_t);
+static void	serve_held(struct stream *);
 static void	open_mail(struct stream *);
 static void	deliver(struct stream *, struct envelope *, size_t);
 static void	reply(struct stream *, struct connection *, uint8_t *, size_t,
@@ -249,8 +253,9 @@ turn(struct stream *stream, const sigset_t *mask)
 	int i, n;
 
 	slot_waits(stream->answer.slot);
-	n = poller_wait(stream->poller, event, EVENTS,
-	    stream->used > 0 || stream->paused ? SWEEP_MS : -1, mask);
+	n = poller_wait(stream->poller, event, EVENTS, stream->held ?
+	    HELD_MS : stream->used > 0 || stream->paused ? SWEEP_MS : -1,
+	    mask);
 	slot_works(stream->answer.slot);
 	stream->now_ms = mono_ms();
 	stream->answer.now_ms = mono_boot_ms();
@@ -265,8 +270,24 @@ turn(struct stream *stream, const sigset_t *mask)
 				ready(stream, connection, event[i].events);
 		}
 	}
+	if (stream->held)
+		serve_held(stream);
 	if (stream->now_ms >= stream->swept_ms + SWEEP_MS)
 		sweep(stream);
+}
+
+/* Try again what found the pending table busy. */
+static void
+serve_held(struct stream *stream)
+{
+	uint32_t i;
+
+	stream->held = false;
+	for (i = 0; i < stream->top; i++) {
+		if (stream->connection[i].fd != -1 &&
+		    stream->connection[i].held)
+			serve(stream, &stream->connection[i]);
+	}
 }
 
 /* Look for new clients, or for none while there is no descriptor left. */
@@ -424,6 +445,7 @@ serve(struct stream *stream, struct connection *connection)
 	size_t at = 0, len;
 	uint8_t *in = connection->in;
 
+	connection->held = false;
 	while (connection->in_len - at >= 2 && connection->out_len == 0 &&
 	    connection->in_flight < stream->server->options.tcp_queries &&
 	    !stop) {
@@ -436,6 +458,8 @@ serve(struct stream *stream, struct connection *connection)
 			break;
 		if (!serve_message(stream, connection, in + at + 2, len))
 			return;
+		if (connection->held)
+			break;
 		at += 2 + len;
 		connection->began_ms = 0;
 	}
@@ -457,10 +481,16 @@ serve_message(struct stream *stream, struct connection *connection,
 		.connection = connection - stream->connection,
 		.generation = connection->generation,
 	};
+	enum client_result result;
 
+	result = client_answer(&stream->answer, message, len, &waiter);
+	if (result == CLIENT_BUSY) {
+		connection->held = stream->held = true;
+		return (true);
+	}
 	metrics_add(stream->metrics, METRIC_QUERIES, 1);
 	metrics_add(stream->metrics, METRIC_TCP_QUERIES, 1);
-	switch (client_answer(&stream->answer, message, len, &waiter)) {
+	switch (result) {
 	case CLIENT_REPLY:
 		reply(stream, connection, stream->answer.reply,
 		    stream->answer.reply_len, stream->answer.keepalive);
@@ -468,7 +498,7 @@ serve_message(struct stream *stream, struct connection *connection,
 	case CLIENT_WAITS:
 		connection->in_flight++;
 		break;
-	case CLIENT_DROPPED:
+	default:
 		if (stream->answer.dropped == METRIC_DROP_MALFORMED)
 			drop(stream, connection, METRIC_TCP_CLOSED_MALFORMED);
 		else if (stream->answer.dropped == METRIC_DROP_DENIED)
@@ -609,8 +639,8 @@ settle(struct stream *stream, struct connection *connection)
 {
 	unsigned events = 0;
 
-	if (connection->ended && connection->in_flight == 0 &&
-	    connection->out_len == 0) {
+	if (connection->ended && !connection->held &&
+	    connection->in_flight == 0 && connection->out_len == 0) {
 		drop(stream, connection, METRIC_TCP_CLOSED_CLIENT);
 		return;
 	}
