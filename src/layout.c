@@ -10,6 +10,7 @@
  */
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -30,6 +31,7 @@
 #define MAGIC		0x5069636f444e5332	/* "PicoDNS", layout 2 */
 #define ENTRY_BYTES	176		/* of cache-memory by default */
 #define CARRY_MS	2000		/* for answers, before the start */
+#define CARRY_CPU_S	60		/* in all, if there are very many */
 #define STREAM_BYTES	(4 << 20)	/* of replies in its mailbox */
 
 static void	shape_make(const struct server *, struct server_shape *);
@@ -244,11 +246,13 @@ carry_over(struct server *server, int old)
 static void
 carry(struct server *server, int old)
 {
+	static const struct rlimit cpu = { CARRY_CPU_S, CARRY_CPU_S };
 	struct server other = { .sockets = 0 };
 	struct server_shape *shape = &other.shape;
 	struct stat st;
 	uint8_t *base = MAP_FAILED;
 
+	setrlimit(RLIMIT_CPU, &cpu);	/* nobody watches this process */
 	if (fstat(old, &st) == 0)
 		base = mmap(NULL, st.st_size, PROT_READ | PROT_WRITE,
 		    MAP_SHARED, old, 0);

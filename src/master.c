@@ -67,7 +67,7 @@ static void	reload_checked(int, int, char **);
 static bool	would_start(const struct options *);
 static void	try_start(const struct options *)
 		    __attribute__((__noreturn__));
-static void	hand_over(int, const int *, unsigned, char **);
+static const char *hand_over(int, const int *, unsigned, char **);
 
 int
 master_run(const struct options *options, int argc, char **argv)
@@ -380,11 +380,12 @@ static void
 reload_checked(int config, int argc, char **argv)
 {
 	static struct options options;
-	char error[OPTIONS_ERROR_MAX];
+	char wrong[OPTIONS_ERROR_MAX];
+	const char *error;
 	int more[2 * OPTIONS_ADDRS_MAX], bound;
 
-	if (options_read(&options, config, argc, argv, error) == -1) {
-		log_error("%s; the old configuration goes on", error);
+	if (options_read(&options, config, argc, argv, wrong) == -1) {
+		log_error("%s; the old configuration goes on", wrong);
 		return;
 	}
 	if (!would_start(&options) ||
@@ -392,9 +393,9 @@ reload_checked(int config, int argc, char **argv)
 		return;
 	log_info("restarting in place");
 	pidfile_close(pidfile);		/* the next image opens it again */
-	hand_over(config, more, bound, argv);
+	error = hand_over(config, more, bound, argv);
 	log_error("cannot restart: %s; the old configuration goes on",
-	    strerror(errno));
+	    error);
 	pidfile = NULL;
 	open_pidfile(true);
 	if (pidfile != NULL)
@@ -437,8 +438,8 @@ try_start(const struct options *options)
 	_exit(0);
 }
 
-/* Exec with all that we have.  Returns if that fails, with errno. */
-static void
+/* Exec with all that we have.  Returns if that fails: why. */
+static const char *
 hand_over(int config, const int *more, unsigned bound, char **argv)
 {
 	struct restart restart = { .config = config,
@@ -447,8 +448,8 @@ hand_over(int config, const int *more, unsigned bound, char **argv)
 	    .faults_s = faults_s };
 	size_t listens = server.streams == 0 ? 0 :
 	    server.options.listen.count;
+	const char *error;
 	unsigned i, n;
-	int error;
 
 	restart.socket = calloc(server.sockets + listens + bound,
 	    sizeof(int));
@@ -471,8 +472,7 @@ hand_over(int config, const int *more, unsigned bound, char **argv)
 	for (n = 0; n < STREAMS; n++, i++)
 		memcpy(restart.mailbox + 2 * i, server.stream_mailbox[n].end,
 		    sizeof(server.stream_mailbox[n].end));
-	restart_exec(&restart, argv);
-	error = errno;
+	error = restart_exec(&restart, argv);
 	restart_free(&restart);
-	errno = error;
+	return (error);
 }

@@ -39,8 +39,10 @@
 #define LINE_BYTES	512
 
 static char		 program[4096];
+static struct stat	 checked;	/* of the program that was checked */
 
 static int	new_file(void);
+static bool	is_checked(void);
 static bool	announce_config(int);
 static void	run_check(int, int, int, char *const *)
 		    __attribute__((__noreturn__));
@@ -135,6 +137,8 @@ restart_check(int config, int argc, char *const *argv)
 	int fd[2], status;
 	pid_t pid;
 
+	memset(&checked, 0, sizeof(checked));
+	stat(program, &checked);
 	if (pipe2(fd, O_CLOEXEC) == -1 || (pid = fork()) == -1) {
 		log_error("cannot check the configuration: %s",
 		    strerror(errno));
@@ -205,26 +209,40 @@ read_line(int fd, char *line, size_t size)
 	return (0);
 }
 
-void
+/* Another one may have come in its place while it was checked. */
+static bool
+is_checked(void)
+{
+	struct stat now;
+
+	return (stat(program, &now) == 0 && now.st_dev == checked.st_dev &&
+	    now.st_ino == checked.st_ino && now.st_size == checked.st_size &&
+	    now.st_mtime == checked.st_mtime &&
+	    now.st_ctime == checked.st_ctime);
+}
+
+const char *
 restart_exec(struct restart *restart, char *const *argv)
 {
 	char *value = encode(restart);
-	int error;
+	const char *error;
 
 	if (value == NULL || setenv(VARIABLE, value, 1) == -1 ||
 	    !announce_config(restart->config)) {
 		free(value);
-		errno = ENOMEM;
-		return;
+		return (strerror(ENOMEM));
 	}
 	keep_open(restart, true);
-	execv(program, argv);
-	error = errno;
+	error = "the program has just been replaced";
+	if (is_checked()) {
+		execv(program, argv);
+		error = strerror(errno);
+	}
 	keep_open(restart, false);
 	unsetenv(VARIABLE);
 	unsetenv(CONFIG);
 	free(value);
-	errno = error;
+	return (error);
 }
 
 /* Shall the descriptors live through an exec? */

@@ -45,10 +45,10 @@ int	 restart_config(void);
 int	 restart_check(int config, int argc, char *const *argv);
 
 /*
- * Become the program again, whatever it is by now.  Returns only if that
- * failed, with errno, and then all is as it was.
+ * Become the program that was checked last.  Returns only if that failed, and
+ * then all is as it was: why (not to be freed).
  */
-void	 restart_exec(struct restart *restart, char *const *argv);
+const char *restart_exec(struct restart *restart, char *const *argv);
 
 /* Free the arrays. */
 void	 restart_free(struct restart *restart);

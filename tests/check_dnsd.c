@@ -312,7 +312,7 @@ END_TEST
 
 START_TEST(silent_upstream_costs_nothing_after_three_losses)
 {
-	char name[32];
+	char name[64];
 	int i, slow = 0;
 
 	up->mode = STUB_SILENT;
@@ -334,7 +334,7 @@ END_TEST
 START_TEST(silent_upstream_is_used_again_once_it_replies)
 {
 	uint64_t end;
-	char name[32];
+	char name[64];
 	uint64_t before;
 	int i = 0, run = 0;
 
@@ -362,7 +362,7 @@ START_TEST(bad_reply_goes_to_the_next_at_once)
 {
 	static const uint32_t modes[] = { STUB_SERVFAIL, STUB_REFUSED,
 	    STUB_NOTIMP };
-	char name[32];
+	char name[64];
 	size_t i;
 
 	start_both("");
@@ -449,7 +449,7 @@ END_TEST
 START_TEST(recovered_upstream_serves_after_all_were_dead)
 {
 	uint64_t end;
-	char name[32];
+	char name[64];
 	int i;
 
 	up->mode = STUB_SILENT;
@@ -478,7 +478,7 @@ END_TEST
 START_TEST(full_queue_drops_and_counts)
 {
 	struct query query = { .id = 1 };
-	char name[32];
+	char name[64];
 	int fd, i;
 
 	up->mode = STUB_SILENT;
@@ -504,7 +504,7 @@ START_TEST(queued_questions_are_asked_in_turn)
 {
 	struct query query = { .id = 1 };
 	uint64_t start_us;
-	char name[32];
+	char name[64];
 	int fd, i;
 
 	start("-workers 1 -queries-per-worker 1");
@@ -530,7 +530,7 @@ START_TEST(worker_asks_many_questions_at_once)
 {
 	struct query query = { .id = 1 };
 	uint64_t start_us;
-	char name[32];
+	char name[64];
 	int fd, i;
 
 	start("-workers 1 -queries-per-worker 32");
@@ -1105,7 +1105,7 @@ START_TEST(latency_is_what_the_upstream_took)
 {
 	uint64_t latency;
 	int i;
-	char name[32];
+	char name[64];
 
 	up->delay_ms = 30;
 	start_plain();
@@ -1833,7 +1833,7 @@ START_TEST(killed_children_are_replaced)
 	static const int signals[] = { SIGKILL, SIGSEGV };
 	pid_t listeners[DAEMON_PROCESSES], workers[DAEMON_PROCESSES];
 	size_t i, j;
-	char name[32];
+	char name[64];
 
 	start("-listeners 2");
 	for (i = 0; i < COUNT(signals); i++) {
@@ -2070,7 +2070,7 @@ START_TEST(hits_are_answered_while_every_worker_waits)
 {
 	struct query query = { .name = "silent.test", .id = 1 };
 	uint64_t worst = 0;
-	char name[32];
+	char name[64];
 	int fd, i, late = 0;
 
 	start("-workers 2 -queries-per-worker 4");
@@ -2144,7 +2144,7 @@ check_live_beside_dead(void)
 {
 	struct query query = { .id = 1 };
 	uint64_t start_us, end;
-	char name[32];
+	char name[64];
 	int dead[100], live[100], i, round;
 
 	for (round = 0; round < 2; round++) {
@@ -2209,7 +2209,7 @@ START_TEST(live_names_get_the_place_of_dead_ones)
 	struct query query = { .id = 1 };
 	bool answered = false;
 	uint64_t end;
-	char name[32];
+	char name[64];
 	int fd, i;
 
 	start("-timeout 10s -workers 1 -queries-per-worker 4 -queue-size 4");

@@ -1346,7 +1346,7 @@ START_TEST(restart_with_a_broken_program_changes_nothing)
 		{ "#!/bin/sh\nkill -9 $$\n", 0755, "fails" },
 	};
 	const char *dnsd_real = getenv("DNSD");
-	char copy[256], next[256];
+	char copy[256], next[256], late[256];
 	off_t mark;
 	size_t i;
 
@@ -1372,6 +1372,14 @@ START_TEST(restart_with_a_broken_program_changes_nothing)
 		ck_assert_msg(count_logged(&dnsd, " dnsd: ") -
 		    count_logged(&dnsd, "stats:") == 1, "row %zu", i);
 	}
+	/* One that is right, but another is in its place by then. */
+	strlcpy(late, file_named("dnsd-late"), sizeof(late));
+	write_file(late, "this is no program\n");
+	chmod(late, 0755);
+	write_file(next, "#!/bin/sh\nmv '%s' '%s'\n", late, copy);
+	chmod(next, 0755);
+	ck_assert_int_eq(rename(next, copy), 0);
+	assert_no_change("the program has just been replaced");
 	ck_assert_uint_eq(stub_asked(up, "kept.test", TYPE_A), 1);
 	/* A good one is taken again, twice over. */
 	copy_file(dnsd_real, next);
