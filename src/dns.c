@@ -12,65 +12,26 @@
  * pointer is in, and a name has 127 pointers at most: so every name ends, and
  * soon, and no name stands in what comes after it.
  *
- * All records are read by one walker, record_read().  Nothing here ever
- * compresses a name or moves a record: a reply is the upstream's bytes with a
- * few of them changed in place.
+ * All records are read by one walker, dns_record_read().  No name is ever
+ * compressed and no record moved: a reply is the upstream's bytes with a few of
+ * them changed in place.  What those bytes say is in dns_reply.c.
  */
 
 #include <string.h>
 
-#include "dns.h"
+#include "dns_wire.h"
 
 #define POINTERS_MAX	127		/* as many as a name has labels */
 #define TYPE_META_FIRST	249		/* TKEY; then TSIG, IXFR, AXFR, ... */
 #define TYPE_META_LAST	254		/* MAILA */
 #define SHORT_LABEL	3		/* as the co of co.uk, or the com */
-#define TTL_MAX		0x7fffffff	/* RFC 2181 8 */
-#define TTL_CEILING	86400		/* keep nothing for longer */
-#define TTL_CEILING_NEG	3600		/* nor what isn't there (RFC 2308 5) */
 #define OPTION_KEEPALIVE	11	/* RFC 7828 3.1 */
 #define OPT_DO		0x8000		/* in the OPT's TTL, RFC 3225 3 */
 
-struct cursor {
-	const uint8_t	*buf;
-	size_t		 len;
-	size_t		 at;
-	bool		 failed;
-};
-
-/* A record, as offsets into its message. */
-struct record {
-	size_t		 owner;
-	size_t		 owner_len;	/* as written: 1 is the root */
-	size_t		 ttl_at;
-	size_t		 rdata;
-	uint32_t	 ttl;
-	uint16_t	 type;
-	uint16_t	 class;
-	uint16_t	 rdata_len;
-};
-
-struct negative {
-	bool		 found;		/* a SOA in the authority section */
-	uint32_t	 ttl;
-	size_t		 ttl_at;
-};
-
-static uint16_t	cursor_16(struct cursor *);
-static uint32_t	cursor_32(struct cursor *);
-static void	cursor_skip(struct cursor *, size_t);
-static size_t	cursor_name(struct cursor *);
-static void	record_read(struct cursor *, struct record *);
 static bool	options_read(const uint8_t *, const struct record *,
 		    struct dns_query *);
 static int	query_parse_additional(struct cursor *, unsigned,
 		    struct dns_query *);
-static uint32_t	ttl_sane(uint32_t);
-static void	negative_read(const struct cursor *, const struct record *,
-		    struct negative *);
-static bool	reply_judge(struct dns_reply *, bool, uint32_t, uint32_t,
-		    const struct negative *);
-static void	name_lower(uint8_t *, const uint8_t *, size_t);
 static uint8_t	lower(uint8_t);
 
 uint16_t
@@ -99,36 +60,8 @@ dns_put32(uint8_t *at, uint32_t value)
 	dns_put16(at + 2, value & 0xffff);
 }
 
-static void
-cursor_skip(struct cursor *c, size_t n)
-{
-	if (c->failed || n > c->len - c->at)
-		c->failed = true;
-	else
-		c->at += n;
-}
-
-static uint16_t
-cursor_16(struct cursor *c)
-{
-	size_t at = c->at;
-
-	cursor_skip(c, 2);
-	return (c->failed ? 0 : dns_get16(c->buf + at));
-}
-
-static uint32_t
-cursor_32(struct cursor *c)
-{
-	size_t at = c->at;
-
-	cursor_skip(c, 4);
-	return (c->failed ? 0 : dns_get32(c->buf + at));
-}
-
-/* Step over a name.  Returns its length with all pointers followed. */
-static size_t
-cursor_name(struct cursor *c)
+size_t
+dns_cursor_name(struct cursor *c)
 {
 	size_t at = c->at, end = 0, run = c->at, limit = c->len, total = 0;
 	unsigned pointers = 0;
@@ -165,11 +98,11 @@ cursor_name(struct cursor *c)
 	return (0);
 }
 
-static void
-record_read(struct cursor *c, struct record *record)
+void
+dns_record_read(struct cursor *c, struct record *record)
 {
 	record->owner = c->at;
-	cursor_name(c);
+	dns_cursor_name(c);
 	record->owner_len = c->at - record->owner;
 	record->type = cursor_16(c);
 	record->class = cursor_16(c);
@@ -203,7 +136,7 @@ dns_query_parse(const uint8_t *buf, size_t len, struct dns_query *query)
 		return (DNS_RCODE_NOTIMP);
 	if (questions != 1)
 		return (DNS_RCODE_FORMERR);
-	name_len = cursor_name(&c);
+	name_len = dns_cursor_name(&c);
 	query->type = cursor_16(&c);
 	query->class = cursor_16(&c);
 	if (c.failed)
@@ -234,7 +167,7 @@ query_parse_additional(struct cursor *c, unsigned count,
 	int rcode = 0;
 
 	while (count-- > 0 && !c->failed) {
-		record_read(c, &record);
+		dns_record_read(c, &record);
 		if (c->failed || record.type != DNS_TYPE_OPT)
 			continue;
 		if (query->edns || record.owner_len != 1 ||
@@ -327,7 +260,7 @@ dns_key_write(uint8_t key[DNS_KEY_MAX], const struct dns_query *query)
 {
 	size_t len = query->name_len;
 
-	name_lower(key, query->name, len);
+	dns_name_lower(key, query->name, len);
 	dns_put16(key + len, query->type);
 	key[len + 2] = (query->dnssec_ok ? DNS_KEY_DO : 0) |
 	    (query->flags & DNS_FLAG_CD ? DNS_KEY_CD : 0);
@@ -420,141 +353,6 @@ dns_request_write(uint8_t buf[DNS_REQUEST_MAX], uint16_t id,
 	return (len);
 }
 
-int
-dns_reply_parse(uint8_t *buf, size_t len, struct dns_reply *reply,
-    uint16_t *ttl_at, size_t ttl_max)
-{
-	struct cursor c = { .buf = buf, .len = len };
-	struct negative negative = { .found = false };
-	struct record record;
-	uint32_t lowest = TTL_MAX, lowest_answer = TTL_MAX;
-	uint8_t *question = buf + DNS_HEADER_LEN;
-	unsigned count[3], questions, section, i;
-	bool opt = false, typed = false;
-
-	memset(reply, 0, sizeof(*reply));
-	reply->id = cursor_16(&c);
-	reply->flags = cursor_16(&c);
-	reply->rcode = reply->flags & DNS_FLAG_RCODE;
-	questions = cursor_16(&c);
-	for (section = 0; section < 3; section++)
-		count[section] = cursor_16(&c);
-	if (questions != 1)
-		return (-1);
-	reply->name_len = cursor_name(&c);
-	reply->type = cursor_16(&c);
-	reply->class = cursor_16(&c);
-	if (c.failed) {
-		reply->name_len = 0;
-		return (-1);
-	}
-	reply->end = c.at;
-
-	for (section = 0; section < 3; section++) {
-		for (i = 0; i < count[section]; i++) {
-			record_read(&c, &record);
-			if (c.failed)
-				return (-1);
-			if (record.type == DNS_TYPE_OPT) {
-				if (opt || section != 2 ||
-				    record.owner_len != 1)
-					return (-1);
-				opt = true;
-				reply->rcode |= record.ttl >> 24 << 4;
-			}
-			if (opt)
-				continue;
-			if (reply->ttls == ttl_max)
-				return (-1);
-			ttl_at[reply->ttls++] = record.ttl_at;
-			reply->count[section]++;
-			reply->end = c.at;
-			record.ttl = ttl_sane(record.ttl);
-			if (record.ttl < lowest)
-				lowest = record.ttl;
-			if (section == 0)
-				lowest_answer = lowest;
-			if (section == 0 && record.type == reply->type)
-				typed = true;
-			if (section == 1 && record.type == DNS_TYPE_SOA &&
-			    !negative.found)
-				negative_read(&c, &record, &negative);
-			if (record.owner_len == reply->name_len &&
-			    dns_name_equal(buf + record.owner, question,
-			    reply->name_len))
-				name_lower(buf + record.owner,
-				    buf + record.owner, reply->name_len);
-		}
-	}
-	if (reply_judge(reply, typed || reply->type == DNS_TYPE_ANY, lowest,
-	    lowest_answer, &negative))
-		dns_put32(buf + negative.ttl_at, negative.ttl);
-	return (0);
-}
-
-/* The negative TTL is the lower of the SOA's TTL and minimum, RFC 2308 5. */
-static void
-negative_read(const struct cursor *message, const struct record *soa,
-    struct negative *negative)
-{
-	struct cursor c = *message;
-	uint32_t minimum;
-
-	c.at = soa->rdata;
-	c.len = soa->rdata + soa->rdata_len;
-	cursor_name(&c);
-	cursor_name(&c);
-	cursor_skip(&c, 16);
-	minimum = ttl_sane(cursor_32(&c));
-	if (c.failed)
-		return;
-	negative->found = true;
-	negative->ttl = soa->ttl < minimum ? soa->ttl : minimum;
-	negative->ttl_at = soa->ttl_at;
-}
-
-/*
- * May the reply be kept, and for how long?  typed: the answer section has a
- * record of the type that was asked for.  An answer of nothing but aliases is
- * kept as an answer where no SOA says that it ends in NODATA.  Returns whether
- * it is a negative answer with a SOA.
- */
-static bool
-reply_judge(struct dns_reply *reply, bool typed, uint32_t lowest,
-    uint32_t lowest_answer, const struct negative *negative)
-{
-	bool answers = reply->count[0] > 0, denied;
-	uint32_t ceiling = TTL_CEILING, lifetime = lowest;
-
-	if (reply->flags & DNS_FLAG_TC)
-		return (false);
-	if (reply->rcode == DNS_RCODE_NXDOMAIN)
-		denied = true;
-	else if (reply->rcode == DNS_RCODE_NOERROR)
-		denied = !answers || (!typed && negative->found);
-	else
-		return (false);
-	if (denied) {
-		if (!negative->found)
-			return (false);
-		ceiling = TTL_CEILING_NEG;
-		lifetime = negative->ttl;
-		if (lowest_answer < lifetime)
-			lifetime = lowest_answer;
-	}
-	reply->lifetime = lifetime < ceiling ? lifetime : ceiling;
-	reply->storable = lifetime > 0;
-	reply->nxdomain_whole = reply->storable && !answers &&
-	    reply->rcode == DNS_RCODE_NXDOMAIN;
-	return (denied);
-}
-
-static uint32_t
-ttl_sane(uint32_t ttl)
-{
-	return (ttl > TTL_MAX ? 0 : ttl);
-}
-
 void
 dns_ttls_age(uint8_t *msg, const uint16_t *ttl_at, size_t ttls, uint32_t age)
 {
@@ -607,8 +405,8 @@ dns_name_print(char dst[DNS_NAME_TEXT_MAX], const uint8_t *name, size_t len)
 	return (dst);
 }
 
-static void
-name_lower(uint8_t *dst, const uint8_t *name, size_t len)
+void
+dns_name_lower(uint8_t *dst, const uint8_t *name, size_t len)
 {
 	size_t i;
 
