@@ -33,7 +33,7 @@ struct upstream_try {
 	uint64_t	 sent_us;
 };
 
-/* One question being asked.  All but the last members are upstream.c's. */
+/* One question being asked.  All but the last members are its module's. */
 struct upstream_exchange {
 	const struct upstreams	*upstreams;
 	struct poller		*poller;

@@ -30,8 +30,8 @@
 #include "fault.h"
 #include "log.h"
 #include "mono.h"
+#include "reply.h"
 #include "server.h"
-#include "stream.h"
 #include "upstream.h"
 #include "worker.h"
 
@@ -73,8 +73,7 @@ static uint8_t		 datagram[DNS_MESSAGE_MAX];
 static union {
 	struct answer_value	 head;
 	uint8_t			 bytes[ANSWER_VALUE_MAX];
-} value;		/* what all get; and what one gets: */
-static _Alignas(8) uint8_t own[ANSWER_FRONT + ANSWER_VALUE_MAX + ANSWER_SPARE];
+} value;		/* what all get who wait for a question */
 
 static void	stop_soon(int);
 static void	prepare(struct worker *);
@@ -94,15 +93,6 @@ static void	drop_all(struct worker *, struct place *, enum metric);
 static size_t	pack_failure(struct worker *, const struct place *);
 static void	end(struct worker *, struct place *, size_t, bool);
 static void	leave(struct worker *, struct place *);
-static bool	reply_all(struct worker *, struct place *, size_t);
-static bool	reply_one(struct worker *, const struct place *,
-		    const struct pending_waiter *, size_t);
-static size_t	reply_to(const struct worker *, const struct place *,
-		    const struct pending_waiter *, size_t, uint8_t **);
-static bool	send_reply(struct worker *, const struct pending_waiter *,
-		    uint8_t *, size_t);
-static bool	is_stream(const struct worker *,
-		    const struct pending_waiter *);
 static void	store(struct worker *, const uint8_t *, size_t, uint64_t,
 		    size_t);
 
@@ -460,19 +450,10 @@ condemn(struct worker *worker, struct place *place)
 static void
 drop_all(struct worker *worker, struct place *place, enum metric reason)
 {
-	struct pending *pending = worker->server->pending;
 	size_t len = pack_failure(worker, place);
-	const struct pending_waiter *waiter;
-	uint32_t at = 0;
 
-	while ((at = pending_next(pending, place->index, at)) != 0) {
-		waiter = pending_waiter(pending, at);
-		if (!is_stream(worker, waiter))
-			metrics_add(worker->metrics, reason, 1);
-		else if (!reply_one(worker, place, waiter, len))
-			break;
-		pending_mark(pending, at);
-	}
+	reply_streams(worker->server, worker->metrics, place->index,
+	    value.bytes, len, reason);
 	place->ended = true;	/* look_after() frees it */
 }
 
@@ -507,7 +488,8 @@ end(struct worker *worker, struct place *place, size_t len, bool for_late)
 
 	do {
 		more = -1;
-		if (reply_all(worker, place, len))
+		if (reply_all(worker->server, worker->metrics, index,
+		    value.bytes, len))
 			more = pending_finish(worker->server->pending,
 			    worker->number, index, &worker->look);
 	} while (more == 1 && for_late);
@@ -525,102 +507,6 @@ leave(struct worker *worker, struct place *place)
 {
 	place->index = 0;
 	worker->used--;
-}
-
-/* False: one could not be replied to yet. */
-static bool
-reply_all(struct worker *worker, struct place *place, size_t len)
-{
-	struct pending *pending = worker->server->pending;
-	uint32_t at = 0;
-
-	while ((at = pending_next(pending, place->index, at)) != 0) {
-		if (!reply_one(worker, place, pending_waiter(pending, at),
-		    len))
-			return (false);
-		FAULT("worker.replied");
-		pending_mark(pending, at);
-	}
-	return (true);
-}
-
-static bool
-reply_one(struct worker *worker, const struct place *place,
-    const struct pending_waiter *waiter, size_t len)
-{
-	uint8_t *reply;
-
-	len = reply_to(worker, place, waiter, len, &reply);
-	return (send_reply(worker, waiter, reply, len));
-}
-
-/* Make one waiter's reply out of value.  Returns its length. */
-static size_t
-reply_to(const struct worker *worker, const struct place *place,
-    const struct pending_waiter *waiter, size_t len, uint8_t **reply)
-{
-	static uint8_t name[DNS_NAME_MAX];
-	const uint8_t *key;
-	size_t key_len, made;
-	struct dns_query query = {
-		.name = name,
-		.id = waiter->id,
-		.flags = waiter->flags,
-		.class = DNS_CLASS_IN,
-		.edns = waiter->edns,
-		.edns_size = waiter->edns_size,
-		.dnssec_ok = waiter->dnssec_ok,
-	};
-
-	key = pending_key(worker->server->pending, place->index, &key_len);
-	query.name_len = dns_key_name_len(key_len);
-	query.type = dns_key_type(key, key_len);
-	memcpy(name, key, query.name_len);
-	dns_case_restore(waiter->name_case, name, query.name_len);
-	memcpy(own + ANSWER_FRONT, value.bytes, len);
-	made = answer_write(own + ANSWER_FRONT, len, len, &query,
-	    is_stream(worker, waiter) ? DNS_MESSAGE_MAX :
-	    answer_udp_limit(&query), mono_boot_ms(), reply);
-	if (made == 0) {
-		*reply = own;
-		made = dns_error_write(own, sizeof(own), &query,
-		    DNS_RCODE_SERVFAIL, 0);
-	}
-	return (made);
-}
-
-static bool
-is_stream(const struct worker *worker, const struct pending_waiter *waiter)
-{
-	return (waiter->socket >= worker->server->sockets);
-}
-
-/* False: not now; the stream has much to do. */
-static bool
-send_reply(struct worker *worker, const struct pending_waiter *waiter,
-    uint8_t *reply, size_t len)
-{
-	const struct server_socket *socket;
-	struct sockaddr_storage ss;
-	struct server_control control;
-	struct iovec iov = { .iov_base = reply, .iov_len = len };
-	struct msghdr msg = { .msg_name = &ss, .msg_iov = &iov,
-	    .msg_iovlen = 1 };
-
-	if (is_stream(worker, waiter))
-		return (stream_hand_reply(worker->server, waiter, reply,
-		    len) == 0);
-	socket = &worker->server->socket[waiter->socket];
-	msg.msg_namelen = addr_to_sockaddr(&waiter->client, socket->family,
-	    &ss);
-	server_set_local(&msg, &control, socket->family, &waiter->local);
-	if (sendmsg(socket->fd, &msg, MSG_DONTWAIT) == -1) {
-		metrics_add(worker->metrics, METRIC_WRITE_ERRORS, 1);
-		metrics_add(worker->metrics, METRIC_DROP_WRITE, 1);
-		log_debug("reply not sent: %s", strerror(errno));
-	} else
-		metrics_add(worker->metrics, METRIC_REPLIES, 1);
-	return (true);
 }
 
 static void
