@@ -32,9 +32,11 @@
  * and what it reads stays till it calls pending_finish().  New nodes come at
  * the front, so a walk sees a list that is whole.
  *
- * When an owner of the lock died amid a change, all lists, chains and counts
- * are made anew from the state and owner words.  A walk that goes on
- * meanwhile may miss nodes; pending_finish() finds those unmarked, and they
+ * When an owner of the lock died, all lists, chains and counts are made anew
+ * from the state and owner words, whatever it did with the lock: so a link that
+ * leads nowhere or round and round costs one process, which crashes or is
+ * killed for making no progress, and the next finds the table whole.  A walk
+ * that goes on meanwhile may miss nodes; pending_finish() finds those unmarked, and they
  * are walked again.  A listener stores whom it is about to wake before it
  * publishes an entry, so that its successor can ring again.
  *
@@ -88,7 +90,7 @@ pending_join(struct pending *pending, uint64_t hash, const uint8_t *key,
 	else
 		result = begin_locked(pending, hash, key, key_len, waiter,
 		    now_ms, wake);
-	segment_lock_drop(&pending->lock);
+	pending_unlock_table(pending);
 	return (result);
 }
 
@@ -117,9 +119,7 @@ join_locked(struct pending *pending, uint32_t index,
 	at = node_peek_locked(pending);
 	if (at == 0 || entry->nodes >= pending->nodes / NODES_SHARE)
 		return (PENDING_FULL);
-	segment_dirty(&pending->lock);
 	pending_node_use_locked(pending, at, index, waiter);
-	segment_clean(&pending->lock);
 	return (PENDING_JOINED);
 }
 
@@ -167,7 +167,6 @@ begin_locked(struct pending *pending, uint64_t hash, const uint8_t *key,
 		ring = worker;
 	atomic_store(wake, ring);
 
-	segment_dirty(&pending->lock);
 	entry = entry_at(pending, index);
 	entry->hash = hash;
 	entry->suffix = suffix;
@@ -185,7 +184,6 @@ begin_locked(struct pending *pending, uint64_t hash, const uint8_t *key,
 	entry->word = word_make(entry->word, state, worker);
 	FAULT("pending.published");
 	pending_place_locked(pending, index);
-	segment_clean(&pending->lock);
 	return (state == GIVEN ? PENDING_GIVEN : PENDING_QUEUED);
 }
 
@@ -257,7 +255,6 @@ pending_worker_start(struct pending *pending, uint32_t worker)
 
 	if (pending_lock_table(pending, LOCK_WAITS) == -1)
 		return (-1);
-	segment_dirty(&pending->lock);
 	for (i = 1; i <= pending->entries_fresh; i++) {
 		entry = entry_at(pending, i);
 		if (word_state(entry->word) != ASKING ||
@@ -270,8 +267,7 @@ pending_worker_start(struct pending *pending, uint32_t worker)
 		    &worker_at(pending, worker)->given, i);
 	}
 	worker_at(pending, worker)->ready = 1;
-	segment_clean(&pending->lock);
-	segment_lock_drop(&pending->lock);
+	pending_unlock_table(pending);
 	return (0);
 }
 
@@ -283,7 +279,7 @@ pending_worker_stop(struct pending *pending, uint32_t worker)
 
 	worker_at(pending, worker)->ready = 0;
 	if (locked == 0)
-		segment_lock_drop(&pending->lock);
+		pending_unlock_table(pending);
 }
 
 void
@@ -307,7 +303,6 @@ pending_take(struct pending *pending, uint32_t worker, uint32_t max,
 
 	if (pending_lock_table(pending, LOCK_WAITS) == -1)
 		return (-1);
-	segment_dirty(&pending->lock);
 	for (; max > 0 && self->given.head != 0; max--) {
 		index[taken] = self->given.head;
 		take_locked(pending, index[taken++], worker, now_ms);
@@ -320,8 +315,7 @@ pending_take(struct pending *pending, uint32_t worker, uint32_t max,
 		pending->in_hand++;
 		take_locked(pending, index[taken++], worker, now_ms);
 	}
-	segment_clean(&pending->lock);
-	segment_lock_drop(&pending->lock);
+	pending_unlock_table(pending);
 	return (taken);
 }
 
@@ -416,15 +410,13 @@ pending_finish(struct pending *pending, uint32_t worker, uint32_t index,
 		return (-1);
 	if (pending_next(pending, index, 0) == 0) {
 		result = 0;
-		segment_dirty(&pending->lock);
-		entry->word = word_make(entry->word, FREE, 0);
+			entry->word = word_make(entry->word, FREE, 0);
 		FAULT("pending.freed");
 		worker_at(pending, worker)->load--;
 		pending->in_hand--;
 		pending_free_locked(pending, index);
-		segment_clean(&pending->lock);
-	}
+		}
 	*more = self->given.head != 0 || pending->queue.head != 0;
-	segment_lock_drop(&pending->lock);
+	pending_unlock_table(pending);
 	return (result);
 }

@@ -108,8 +108,8 @@ pending_check(const struct pending *pending)
 			rule = 4;
 		else if (entries[i] && !check_entry(pending, i, nodes))
 			rule = 5;
-		suffixes[entry_at(pending, i)->suffix] +=
-		    word_state(word) != FREE;
+		if (word_state(word) != FREE)
+			suffixes[entry_at(pending, i)->suffix]++;
 		if (word_state(word) == GIVEN || word_state(word) == ASKING)
 			load[word_worker(word)]++;
 	}

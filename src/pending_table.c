@@ -25,6 +25,8 @@
 
 static void	geometry(struct pending *, const struct pending_limits *);
 static void	rebuild_locked(struct pending *);
+static bool	makes_sense(const struct pending *,
+		    const struct pending_entry *);
 
 size_t
 pending_size(const struct pending_limits *limits)
@@ -98,7 +100,15 @@ pending_lock_table(struct pending *pending, int waits)
 	case SEGMENT_LOCKED:
 		break;
 	}
+	segment_dirty(&pending->lock);
 	return (0);
+}
+
+void
+pending_unlock_table(struct pending *pending)
+{
+	segment_clean(&pending->lock);
+	segment_lock_drop(&pending->lock);
 }
 
 static void
@@ -119,10 +129,16 @@ rebuild_locked(struct pending *pending)
 		worker_at(pending, i)->load = 0;
 	}
 	pending->in_hand = 0;
+	if (pending->entries_fresh > pending->entries)
+		pending->entries_fresh = pending->entries;
+	if (pending->nodes_fresh > pending->nodes)
+		pending->nodes_fresh = pending->nodes;
 	for (i = 1; i <= pending->entries_fresh; i++) {
 		entry = entry_at(pending, i);
 		entry->first = 0;
 		entry->nodes = 0;
+		if (!makes_sense(pending, entry))
+			entry->word = word_make(entry->word, FREE, 0);
 		if (word_state(entry->word) == FREE) {
 			entry->chain = pending->free_entry;
 			pending->free_entry = i;
@@ -145,6 +161,16 @@ rebuild_locked(struct pending *pending)
 			pending->free_node = i;
 		}
 	}
+}
+
+/* Can an entry be placed?  What nobody should have written may be anything. */
+static bool
+makes_sense(const struct pending *pending, const struct pending_entry *entry)
+{
+	return (word_state(entry->word) <= ASKING &&
+	    (word_state(entry->word) <= QUEUED ||
+	    word_worker(entry->word) < pending->limits.workers) &&
+	    entry->suffix < SUFFIXES && entry->key_len <= PENDING_KEY_MAX);
 }
 
 uint32_t

@@ -192,6 +192,7 @@ node_peek_locked(const struct pending *pending)
  * Returns 0, or -1: it is busy.
  */
 int	 pending_lock_table(struct pending *pending, int waits);
+void	 pending_unlock_table(struct pending *pending);
 
 /* The entry of a question, or 0. */
 uint32_t pending_find_locked(const struct pending *pending, uint64_t hash,

@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "pending.h"
+#include "pending_table.h"
 #include "segment.h"
 #include "step.h"
 
@@ -809,9 +809,7 @@ END_TEST
 #define MODEL_CLIENTS	40
 
 struct model {
-	enum {
-		FREE, QUEUED, GIVEN, ASKING
-	}		 state;
+	enum state	 state;
 	uint32_t	 worker;
 	uint32_t	 index;		/* while ASKING */
 	uint64_t	 listed;	/* when it came to its list, ms */
@@ -1550,6 +1548,115 @@ START_TEST(take_is_not_deceived_by_a_rebuild)
 }
 END_TEST
 
+/* Let a process die that holds the lock and has changed nothing. */
+static void
+die_with_lock(void)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		pending_lock_table(pending, 1);
+		raise(SIGKILL);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFSIGNALED(status));
+}
+
+/* Whoever walks it is killed; then it is whole, and all is there. */
+START_TEST(chain_that_goes_round_costs_one_process)
+{
+	uint32_t index, n;
+	pid_t pid;
+
+	make(1, 8, 8, 1, 1);
+	ck_assert_int_eq(join(1, 1), PENDING_GIVEN);
+	ck_assert_int_eq(join(2, 2), PENDING_GIVEN);
+	for (index = 1; index <= 2; index++)
+		entry_at(pending, index)->chain = index;
+	pid = fork();
+	if (pid == 0) {
+		/* Of the same bucket as an other, in the end. */
+		for (index = 3; ; index++)
+			join_as(index, index, &told->wake);
+	}
+	/* It stands still in there when the lock is held for long. */
+	for (n = 0; n < 10; n++)
+		n = join_as(100, 100, &wake) == PENDING_BUSY ? n : 0;
+	step_kill(pid);
+	ck_assert_int_ne(join_as(100, 100, &wake), PENDING_BUSY);
+	ck_assert_uint_eq(count().rebuilds, 1);
+	ck_assert_int_eq(pending_check(pending), 0);
+	ck_assert_int_eq(join(1, 1), PENDING_DUPLICATE);
+	ck_assert_int_eq(join(2, 2), PENDING_DUPLICATE);
+}
+END_TEST
+
+START_TEST(whatever_links_and_counts_are_the_states_tell_all)
+{
+	uint32_t n, i, *word;
+	int round;
+
+	for (round = 0; round < 200; round++) {
+		make(3, 8, 20, 1, 3);
+		for (n = 0; n < 40; n++)
+			join(n % 30, n + 1);
+		take(0, 5);
+		/* All behind the lock, and the links of entries and nodes. */
+		for (i = 0; i < 30; i++) {
+			word = (uint32_t *)&pending->queue;
+			word[random_below((SUFFIXES * sizeof(uint32_t) +
+			    (uintptr_t)pending->suffixes -
+			    (uintptr_t)word) / sizeof(uint32_t))] =
+			    mix(round * 1000 + i);
+			pending->bucket[random_below(pending->buckets)] =
+			    random_below(50);
+			entry_at(pending, 1 + random_below(30))->chain =
+			    random_below(50);
+			entry_at(pending, 1 + random_below(30))->next =
+			    random_below(50);
+			entry_at(pending, 1 + random_below(30))->prev =
+			    mix(i);
+			node_at(pending, 1 + random_below(40))->next =
+			    random_below(50);
+		}
+		pending->entries_fresh = pending->entries + round % 2;
+		die_with_lock();
+		ck_assert_int_ne(join(99, 99), PENDING_BUSY);
+		ck_assert_int_eq(pending_check(pending), 0);
+		drain();
+		ck_assert_int_eq(pending_check(pending), 0);
+	}
+}
+END_TEST
+
+START_TEST(entries_that_make_no_sense_are_freed)
+{
+	struct pending_entry *entry;
+	uint32_t n;
+
+	make(2, 8, 8, 1, 2);
+	for (n = 1; n <= 6; n++)
+		ck_assert_int_eq(join(n, n), PENDING_GIVEN);
+	for (n = 1; n <= 4; n++) {
+		entry = entry_at(pending, n);
+		if (n == 1)
+			entry->word |= 0x77;
+		else if (n == 2)
+			entry->word |= (uint64_t)9999 << 8;
+		else if (n == 3)
+			entry->suffix = 1 << 30;
+		else
+			entry->key_len = 1 << 30;
+	}
+	die_with_lock();
+	ck_assert_int_eq(join(5, 5), PENDING_DUPLICATE);
+	ck_assert_int_eq(pending_check(pending), 0);
+	ck_assert_uint_eq(count().asking, 2);
+	ck_assert_int_eq(join(1, 1), PENDING_GIVEN);
+}
+END_TEST
+
 START_TEST(queue_keeps_its_order_over_a_rebuild)
 {
 	uint32_t question, i;
@@ -1857,6 +1964,10 @@ main(void)
 	tcase_add_test(deaths, death_in_a_start_loses_no_one);
 	tcase_add_test(deaths, death_of_a_recoverer_loses_no_one);
 	tcase_add_test(deaths, take_is_not_deceived_by_a_rebuild);
+	tcase_add_test(deaths, chain_that_goes_round_costs_one_process);
+	tcase_add_test(deaths,
+	    whatever_links_and_counts_are_the_states_tell_all);
+	tcase_add_test(deaths, entries_that_make_no_sense_are_freed);
 	tcase_add_test(deaths, queue_keeps_its_order_over_a_rebuild);
 	tcase_add_test(deaths, oldest_still_gives_way_after_a_rebuild);
 	tcase_add_test(deaths, stopped_owner_makes_the_table_busy_and_no_more);
