@@ -8,51 +8,44 @@
  * a fault after a pause that doubles; one that exits with SERVER_EXIT_CONFIG
  * never.  Its successor learns from the slot whether it was a fault.
  *
- * One that is stopped or hangs still holds what it holds, so it is killed: it
- * has been stopped for PATIENCE_MS, or its beat says that it has been at work
- * on one thing for so long, or it waits though its mailbox was written or its
- * time has come.  One that only waits for a processor is left alone.  All that
- * is read of the segment is atomics, in the slots and of the pending table.
+ * One that hangs still holds what it holds, so it is killed.  All that is read
+ * of the segment is atomics, in the slots and of the pending table.
  *
  * After a restart in place the workers of the image before serve on, and are
- * replaced some at a time, so that there is always one to ask.
+ * replaced some at a time, so that there is always one to ask.  Children of
+ * that image that have no slot here are strangers.
  */
 
 #include <sys/wait.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "children.h"
+#include "death.h"
 #include "listener.h"
 #include "log.h"
 #include "mono.h"
 #include "pending.h"
 #include "privileges.h"
+#include "strangers.h"
 #include "stream.h"
+#include "watchdog.h"
 #include "worker.h"
 
 #define BACKOFF_FIRST_MS	10
 #define BACKOFF_MAX_MS		10000
 #define HEALTHY_MS		60000	/* then the pause begins anew */
 #define WATCH_MS		100	/* between two looks */
-#define PATIENCE_MS		250	/* with one that makes no progress */
-#define STARVED_MS		5000	/* without a processor, at most */
 #define REPEAT_MS		50	/* SIGTERM, till a child is gone */
 #define LISTENER_END_MS		3000	/* so long it may take to end */
 #define SPARE_END_MS		3000	/* beyond timeout, for the others */
 #define REPLACED_SHARE		4	/* of the workers 1/4 at a time */
-#define OFTEN			4	/* within FAULTS_MS: start anew */
-#define FAULTS_MS		60000
-#define REPORT_MS		10000	/* in which faults are told of */
-#define REPORTS			1	/* in full, and then their number */
 #define NAME_BYTES		(64 + ADDR_TEXT_MAX)	/* of a child */
 
 struct child {
@@ -61,11 +54,8 @@ struct child {
 	uint64_t	 start_ms;	/* when to start it */
 	uint64_t	 pause_ms;	/* before the start after a fault */
 	uint64_t	 ending_ms;	/* since when told to end; 0: not */
-	uint64_t	 stopped_ms;	/* since when it is stopped; 0: not */
-	uint64_t	 still_ms;	/* since when beat is the same */
-	uint64_t	 used_ms;	/* of a processor, at that time */
-	uint32_t	 beat;
 	bool		 old;		/* a worker of the image before */
+	struct watch	 watch;
 };
 
 static struct server	*server;
@@ -74,16 +64,6 @@ static struct child	*children;	/* by slot */
 static unsigned		 stream;	/* the slot of that which serves */
 static unsigned		 first_worker;
 static unsigned		 total;
-static struct stranger {
-	pid_t		 pid;
-	bool		 last;		/* a worker: after the others */
-}			*strangers;	/* of the image before, without slot */
-static unsigned		 strangers_len;
-static uint64_t		 strangers_ms;	/* since when they are to end */
-static uint64_t		 faults_ms[OFTEN];	/* the last ones, in a ring */
-static unsigned		 faults;
-static unsigned		 reports;	/* of faults, since reported_ms */
-static uint64_t		 reported_ms;
 
 static void	replace_some(uint64_t);
 static void	end(unsigned, uint64_t);
@@ -91,17 +71,10 @@ static void	start(unsigned);
 static void	run(unsigned) __attribute__((__noreturn__));
 static void	bury(unsigned, int, uint64_t);
 static void	bury_faulted(unsigned, int, uint64_t);
-static bool	is_fault(int);
-static const char *describe_end(int);
 static const char *describe(unsigned, char *);
-static bool	hangs(unsigned, uint64_t);
-static uint64_t	processor_ms(pid_t);
-static bool	is_runnable(pid_t);
 static uint64_t	end_limit_ms(unsigned);
 static void	press(unsigned, uint64_t);
 static bool	is_spare_stream(unsigned);
-static unsigned	press_strangers(uint64_t);
-static void	bury_stranger(pid_t);
 static void	stop_range(unsigned, unsigned, void (*)(uint64_t));
 
 void
@@ -186,8 +159,9 @@ start(unsigned index)
 		return;
 	}
 	child->pid = pid;
-	child->started_ms = child->still_ms = now_ms;
-	child->ending_ms = child->stopped_ms = 0;
+	child->watch = (struct watch){ .still_ms = now_ms };
+	child->started_ms = now_ms;
+	child->ending_ms = 0;
 }
 
 static void
@@ -231,13 +205,13 @@ children_reap(void)
 			;
 		if (i == total) {
 			if (!WIFSTOPPED(status) && !WIFCONTINUED(status))
-				bury_stranger(pid);
+				strangers_bury(pid);
 			continue;
 		}
 		if (WIFSTOPPED(status))
-			children[i].stopped_ms = now_ms;
+			children[i].watch.stopped_ms = now_ms;
 		else if (WIFCONTINUED(status))
-			children[i].stopped_ms = 0;
+			children[i].watch.stopped_ms = 0;
 		else
 			bury(i, status, now_ms);
 	}
@@ -263,14 +237,13 @@ bury(unsigned index, int status, uint64_t now_ms)
 		child->start_ms = CHILDREN_NEVER;
 		log_error("%s can't run and is not started again",
 		    describe(index, name));
-	} else if (is_fault(status))
+	} else if (death_is_fault(status))
 		bury_faulted(index, status, now_ms);
 	else if (!asked)
 		log_warn("%s %s and is started again", describe(index, name),
-		    describe_end(status));
+		    death_describe(status));
 }
 
-/* Many at once are told of in one line. */
 static void
 bury_faulted(unsigned index, int status, uint64_t now_ms)
 {
@@ -278,7 +251,6 @@ bury_faulted(unsigned index, int status, uint64_t now_ms)
 	char name[NAME_BYTES];
 
 	server->slots[index].faulted = 1;
-	faults_ms[faults++ % OFTEN] = now_ms;
 	if (child->pause_ms == 0 || now_ms > child->started_ms + HEALTHY_MS)
 		child->pause_ms = BACKOFF_FIRST_MS;
 	else if (child->pause_ms < BACKOFF_MAX_MS / 2)
@@ -286,50 +258,8 @@ bury_faulted(unsigned index, int status, uint64_t now_ms)
 	else
 		child->pause_ms = BACKOFF_MAX_MS;
 	child->start_ms = now_ms + child->pause_ms;
-	if (now_ms >= reported_ms + REPORT_MS) {
-		if (reports > REPORTS)
-			log_error("%u more processes died of faults",
-			    reports - REPORTS);
-		reported_ms = now_ms;
-		reports = 0;
-	}
-	if (reports++ < REPORTS)
-		log_error("%s %s and is started again in %llu ms",
-		    describe(index, name), describe_end(status),
-		    (unsigned long long)child->pause_ms);
-}
-
-/* Did it do it itself, or was it killed? */
-static bool
-is_fault(int status)
-{
-	if (WIFEXITED(status))
-		return (WEXITSTATUS(status) != 0);
-	switch (WTERMSIG(status)) {
-	case SIGSEGV:
-	case SIGBUS:
-	case SIGABRT:
-	case SIGFPE:
-	case SIGILL:
-	case SIGSYS:
-		return (true);
-	default:
-		return (false);
-	}
-}
-
-static const char *
-describe_end(int status)
-{
-	static char text[64];
-
-	if (WIFSIGNALED(status))
-		snprintf(text, sizeof(text), "died of signal %d (%s)",
-		    WTERMSIG(status), strsignal(WTERMSIG(status)));
-	else
-		snprintf(text, sizeof(text), "ended with status %d",
-		    WEXITSTATUS(status));
-	return (text);
+	death_report_fault(describe(index, name), status, child->pause_ms,
+	    now_ms);
 }
 
 /* Fill text, NAME_BYTES long, and return it. */
@@ -356,93 +286,29 @@ children_watch(uint64_t now_ms)
 {
 	static uint64_t watched_ms;
 	char name[NAME_BYTES];
+	bool hangs;
 	unsigned i;
 
 	if (now_ms < watched_ms + WATCH_MS)
 		return;
 	watched_ms = now_ms;
-	press_strangers(now_ms);
+	strangers_press(now_ms);
 	for (i = 0; i < total; i++) {
 		if (children[i].pid == 0)
 			continue;
-		if (children[i].ending_ms != 0 && !hangs(i, now_ms))
+		hangs = watchdog_hangs(&children[i].watch, &server->slots[i],
+		    children[i].pid, now_ms);
+		if (children[i].ending_ms != 0 && !hangs)
 			press(i, now_ms);
 		else if (children[i].ending_ms != 0)
 			kill(children[i].pid, SIGKILL);
-		else if (hangs(i, now_ms)) {
+		else if (hangs) {
 			log_error("%s makes no progress and is killed",
 			    describe(i, name));
 			kill(children[i].pid, SIGKILL);
 			children[i].ending_ms = now_ms;
 		}
 	}
-}
-
-/* Has it been stopped or stuck for longer than patience lasts? */
-static bool
-hangs(unsigned index, uint64_t now_ms)
-{
-	const struct slot *slot = &server->slots[index];
-	struct child *child = &children[index];
-	uint32_t beat = slot->beat;
-
-	if (child->stopped_ms != 0 &&
-	    now_ms >= child->stopped_ms + PATIENCE_MS)
-		return (true);
-	if (slot->state != SLOT_RUNNING)
-		return (false);
-	if (beat != child->beat) {
-		child->beat = beat;
-		child->still_ms = now_ms;
-	}
-	if (beat % 2 == 0 && !slot->rung && slot->due_ms >= now_ms)
-		child->still_ms = now_ms;	/* it waits, and rightly */
-	if (now_ms == child->still_ms) {
-		child->used_ms = 0;
-		return (false);
-	}
-	if (child->used_ms == 0)
-		child->used_ms = processor_ms(child->pid);
-	if (now_ms < child->still_ms + PATIENCE_MS)
-		return (false);
-	/* One that has had no processor can't have made progress. */
-	return (now_ms >= child->still_ms + STARVED_MS ||
-	    !is_runnable(child->pid) ||
-	    processor_ms(child->pid) >= child->used_ms + PATIENCE_MS / 4);
-}
-
-/* The processor time of a process so far, in ms and never 0. */
-static uint64_t
-processor_ms(pid_t pid)
-{
-	struct timespec ts;
-	clockid_t clock;
-
-	if (clock_getcpuclockid(pid, &clock) != 0 ||
-	    clock_gettime(clock, &ts) == -1)
-		return (1);
-	return (1 + (uint64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000);
-}
-
-/* Does it want a processor?  Where it can't be told, no. */
-static bool
-is_runnable(pid_t pid)
-{
-	char path[64], text[512];
-	const char *state = NULL;
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
-	if ((fd = open(path, O_RDONLY | O_CLOEXEC)) == -1)
-		return (false);
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (n > 0) {
-		text[n] = '\0';
-		state = strrchr(text, ')');	/* behind the name */
-	}
-	return (state != NULL && strncmp(state, ") R", 3) == 0);
 }
 
 static uint64_t
@@ -513,15 +379,14 @@ children_take(const struct restart *restart, bool kept)
 	/* Who has other sockets in their places can't reply by the new ones. */
 	for (i = 0; same && i < server->sockets; i++)
 		same = restart->socket[i] == server->socket[i].fd;
-	strangers = calloc(restart->pids + 1, sizeof(*strangers));
-	if (strangers == NULL)
-		fatal("out of memory");
-	strangers_ms = now_ms;
+	strangers_init(restart->pids, now_ms + server->options.timeout +
+	    SPARE_END_MS);
 	for (i = 0; i < restart->pids; i++) {
 		if (pids[i] <= 0)
 			continue;
 		if (kept && i < total) {
 			children[i].pid = pids[i];
+			children[i].watch.still_ms = now_ms;
 			children[i].started_ms = now_ms;
 			children[i].old = same && i >= first_worker &&
 			    pending_worker_ready(server->pending,
@@ -529,10 +394,9 @@ children_take(const struct restart *restart, bool kept)
 			if (!children[i].old)
 				end(i, now_ms);
 		} else
-			strangers[strangers_len++] = (struct stranger){
-			    .pid = pids[i], .last = i >= restart->firsts };
+			strangers_add(pids[i], i >= restart->firsts);
 	}
-	press_strangers(now_ms);
+	strangers_press(now_ms);
 	/* While the old stream finishes, the new one serves. */
 	if (server->streams != 0 && children[stream].pid != 0)
 		stream++;
@@ -541,56 +405,21 @@ children_take(const struct restart *restart, bool kept)
 unsigned
 children_pids(pid_t **pids)
 {
-	unsigned i;
+	unsigned others = strangers_count(), i;
 
-	*pids = calloc(total + strangers_len + 1, sizeof(**pids));
+	*pids = calloc(total + others + 1, sizeof(**pids));
 	if (*pids == NULL)
 		return (0);
 	for (i = 0; i < total; i++)
 		(*pids)[i] = children[i].pid;
-	for (i = 0; i < strangers_len; i++)
-		(*pids)[total + i] = strangers[i].pid;
-	return (total + strangers_len);
-}
-
-static void
-bury_stranger(pid_t pid)
-{
-	unsigned i;
-
-	for (i = 0; i < strangers_len && strangers[i].pid != pid; i++)
-		;
-	if (i < strangers_len)
-		strangers[i] = strangers[--strangers_len];
-}
-
-/*
- * Workers end when no one is left who gives them questions.  Returns how many
- * strangers there still are.
- */
-static unsigned
-press_strangers(uint64_t now_ms)
-{
-	uint64_t end_ms = strangers_ms + server->options.timeout +
-	    SPARE_END_MS;
-	unsigned i, firsts = 0;
-
-	for (i = 0; i < strangers_len; i++)
-		firsts += !strangers[i].last;
-	for (i = 0; i < strangers_len; i++) {
-		if (strangers[i].last && firsts > 0)
-			continue;
-		kill(strangers[i].pid, now_ms > end_ms ? SIGKILL : SIGTERM);
-		kill(strangers[i].pid, SIGCONT);
-	}
-	return (strangers_len);
+	strangers_pids(*pids + total);
+	return (total + others);
 }
 
 bool
 children_fault_often(uint64_t now_ms)
 {
-	return (faults >= OFTEN &&
-	    now_ms < faults_ms[faults % OFTEN] + FAULTS_MS);
+	return (death_faults_often(now_ms));
 }
 
 void
@@ -622,8 +451,8 @@ stop_range(unsigned from, unsigned to, void (*wait)(uint64_t))
 				press(i, now_ms);
 		}
 		if (to == total && now_ms >= told_ms + REPEAT_MS)
-			press_strangers(now_ms);
-		if (alive == 0 && (to != total || strangers_len == 0))
+			strangers_press(now_ms);
+		if (alive == 0 && (to != total || strangers_count() == 0))
 			return;
 		if (now_ms >= told_ms + REPEAT_MS)
 			told_ms = now_ms;

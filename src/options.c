@@ -4,7 +4,8 @@
 /*
  * The options.  One table holds each option's name, kind, default, bounds and
  * help; the command line, the configuration file, the usage text and -n all
- * come from it, so an option is one row.
+ * come from it, so an option is one row.  What is done by kind is done in
+ * options_value.c.
  *
  * The order is: defaults, file, command line; the later wins.  A list that is
  * named again in the same place is appended to; another option named twice in
@@ -16,47 +17,18 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "dns.h"
-#include "log.h"
 #include "options.h"
+#include "options_value.h"
 
 #define TABLE_LEN	(sizeof(table) / sizeof(table[0]))
 #define NEARBY		"127.0.0.0/8,::1,10.0.0.0/8,172.16.0.0/12," \
     "192.168.0.0/16,100.64.0.0/10,169.254.0.0/16,fe80::/10,fc00::/7"
-
-enum kind {
-	ADDRS,
-	PREFIXES,
-	NUMBER,
-	DURATION,
-	LEVEL,
-	YESNO,
-	TEXT,
-	FLAG		/* takes no value */
-};
-
-enum scope {
-	ANYWHERE,
-	HERE		/* on the command line only */
-};
-
-struct option {
-	const char	*name;
-	enum scope	 scope;
-	enum kind	 kind;
-	size_t		 at;		/* in struct options */
-	const char	*standard;	/* the default */
-	uint64_t	 min;
-	uint64_t	 max;
-	const char	*help;
-};
 
 /* Where options come from, and which of the table were named there. */
 struct source {
@@ -138,13 +110,6 @@ _Static_assert(TABLE_LEN <= sizeof(((struct source *)0)->seen) /
     sizeof(unsigned), "a place for each option in struct source");
 _Static_assert(OPTIONS_ADDRS_MAX <= 16, "upstream.h counts on it");
 
-static const char *const level_names[] = {
-	[LOG_LEVEL_ERROR] = "error",
-	[LOG_LEVEL_WARN] = "warn",
-	[LOG_LEVEL_INFO] = "info",
-	[LOG_LEVEL_DEBUG] = "debug",
-};
-
 static int	read_arguments(struct options *, int, char *const *, bool,
 		    struct source *);
 static int	read_file(struct options *, struct source *, int, bool);
@@ -152,18 +117,9 @@ static int	read_line(struct options *, char *, struct source *);
 static const struct option *find(const char *);
 static int	set(struct options *, const struct option *, const char *,
 		    struct source *);
-static int	set_list(struct options *, const struct option *, const char *,
-		    bool, struct source *);
-static int	set_number(uint64_t *, const struct option *, const char *,
-		    struct source *);
-static int	set_duration(uint64_t *, const struct option *, const char *,
-		    struct source *);
-static int	set_level(uint64_t *, const struct option *, const char *,
-		    struct source *);
 static int	fail(struct source *, const struct option *, const char *, ...)
 		    __attribute__((__format__(__printf__, 3, 4)));
 static int	check_whole(const struct options *, char *);
-static void	print_duration(char *, size_t, uint64_t);
 
 int
 options_read(struct options *options, int config, int argc,
@@ -334,161 +290,16 @@ set(struct options *options, const struct option *option, const char *value,
     struct source *source)
 {
 	unsigned *seen = &source->seen[option - table];
-	void *at = (char *)options + option->at;
 	bool again = *seen != 0;
+	char why[OPTIONS_ERROR_MAX];
 
 	if (again && source->file != NULL && option->kind != ADDRS &&
 	    option->kind != PREFIXES)
 		return (fail(source, option, "is on line %u already", *seen));
 	*seen = source->line == 0 ? 1 : source->line;
-	switch (option->kind) {
-	case ADDRS:
-	case PREFIXES:
-		return (set_list(options, option, value, again, source));
-	case NUMBER:
-		return (set_number(at, option, value, source));
-	case DURATION:
-		return (set_duration(at, option, value, source));
-	case LEVEL:
-		return (set_level(at, option, value, source));
-	case YESNO:
-		*(uint64_t *)at = strcmp(value, "yes") == 0;
-		if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
-			return (fail(source, option, "%s is neither yes nor "
-			    "no", value));
-		return (0);
-	case TEXT:
-		if (strlcpy(at, value, OPTIONS_TEXT_MAX) >= OPTIONS_TEXT_MAX)
-			return (fail(source, option, "is too long"));
-		return (0);
-	case FLAG:
-		*(bool *)at = true;
-		return (0);
-	}
-	return (-1);
-}
-
-/* Addresses or networks, separated by commas, in place of what was there. */
-static int
-set_list(struct options *options, const struct option *option,
-    const char *value, bool append, struct source *source)
-{
-	struct options_addrs *addrs = (void *)((char *)options + option->at);
-	struct options_prefixes *prefixes = (void *)addrs;
-	size_t *count = &addrs->count, len, max;
-	const char *error;
-	char item[ADDR_TEXT_MAX];
-
-	_Static_assert(offsetof(struct options_addrs, count) ==
-	    offsetof(struct options_prefixes, count), "one count for both");
-	max = option->kind == ADDRS ? OPTIONS_ADDRS_MAX : OPTIONS_PREFIXES_MAX;
-	if (!append)
-		*count = 0;
-	for (;;) {
-		value += strspn(value, " \t");
-		len = strcspn(value, ", \t");
-		if (len == 0)
-			return (fail(source, option, "an address is missing"));
-		if (len >= sizeof(item))
-			return (fail(source, option, "%s: not an IP address",
-			    value));
-		if (*count == max)
-			return (fail(source, option, "more than %zu", max));
-		memcpy(item, value, len);
-		item[len] = '\0';
-		if (option->kind == ADDRS)
-			error = addr_parse(&addrs->addr[*count], item,
-			    OPTIONS_PORT);
-		else
-			error = addr_prefix_parse(&prefixes->prefix[*count],
-			    item);
-		if (error != NULL)
-			return (fail(source, option, "%s: %s", item, error));
-		(*count)++;
-		value += len;
-		value += strspn(value, " \t");
-		if (*value == '\0')
-			return (0);
-		if (*value++ != ',')
-			return (fail(source, option,
-			    "addresses are separated by commas"));
-	}
-}
-
-static int
-set_number(uint64_t *at, const struct option *option, const char *value,
-    struct source *source)
-{
-	const char *error;
-
-	*at = strtonum(value, option->min, option->max, &error);
-	if (error == NULL)
-		return (0);
-	if (value[strspn(value, "-0123456789")] != '\0' || errno == EINVAL)
-		return (fail(source, option, "%s is not a number", value));
-	if (value[0] == '-' || strcmp(error, "too small") == 0)
-		return (fail(source, option, "%s is below %llu", value,
-		    (unsigned long long)option->min));
-	return (fail(source, option, "%s is above %llu", value,
-	    (unsigned long long)option->max));
-}
-
-/* "1m30s": numbers, each with its unit, larger units first or not. */
-static int
-set_duration(uint64_t *at, const struct option *option, const char *value,
-    struct source *source)
-{
-	static const struct {
-		const char	*name;
-		uint64_t	 ms;
-	} units[] = { { "ms", 1 }, { "s", 1000 }, { "m", 60000 },
-	    { "h", 3600000 } };
-	const char *from = value, *unit;
-	char bound[32];
-	uint64_t sum = 0, number;
-	size_t i, len;
-	char *end;
-
-	do {
-		errno = 0;
-		number = strtoull(from, &end, 10);
-		len = strspn(end, "abcdefghijklmnopqrstuvwxyz");
-		unit = end;
-		for (i = 0; i < 4; i++) {
-			if (strlen(units[i].name) == len &&
-			    strncmp(units[i].name, unit, len) == 0)
-				break;
-		}
-		if (!isdigit((unsigned char)*from) || i == 4)
-			return (fail(source, option, "%s is not a duration "
-			    "with its unit, like 5s, 400ms, 1m30s", value));
-		if (errno != 0 || number > UINT32_MAX)
-			number = UINT32_MAX;	/* above every bound */
-		sum += number * units[i].ms;
-		from = unit + len;
-	} while (*from != '\0');
-	*at = sum;
-	if (sum < option->min) {
-		print_duration(bound, sizeof(bound), option->min);
-		return (fail(source, option, "%s is below %s", value, bound));
-	}
-	if (sum > option->max) {
-		print_duration(bound, sizeof(bound), option->max);
-		return (fail(source, option, "%s is above %s", value, bound));
-	}
+	if (options_parse_value(options, option, value, again, why) == -1)
+		return (fail(source, option, "%s", why));
 	return (0);
-}
-
-static int
-set_level(uint64_t *at, const struct option *option, const char *value,
-    struct source *source)
-{
-	for (*at = 0; *at <= LOG_LEVEL_DEBUG; ++*at) {
-		if (strcmp(level_names[*at], value) == 0)
-			return (0);
-	}
-	return (fail(source, option,
-	    "%s is none of error, warn, info, debug", value));
 }
 
 /* Say what is wrong with an option, and where.  Returns -1. */
@@ -559,72 +370,19 @@ check_whole(const struct options *options, char *error)
 	return (0);
 }
 
-static void
-print_duration(char *dst, size_t size, uint64_t ms)
-{
-	unsigned long long value = ms;
-
-	if (ms % 1000 != 0)
-		snprintf(dst, size, "%llums", value);
-	else if (ms == 0 || ms % 60000 != 0)
-		snprintf(dst, size, "%llus", value / 1000);
-	else if (ms % 3600000 != 0)
-		snprintf(dst, size, "%llum", value / 60000);
-	else
-		snprintf(dst, size, "%lluh", value / 3600000);
-}
-
 void
 options_print(const struct options *options, FILE *to)
 {
-	const struct options_addrs *addrs;
-	const struct options_prefixes *prefixes;
 	const struct option *option;
-	const char *base = (const char *)options;
-	char text[ADDR_TEXT_MAX];
-	uint64_t number;
-	size_t i, k;
+	size_t i;
 
 	for (i = 0; i < TABLE_LEN; i++) {
 		option = &table[i];
 		if (option->scope == HERE || (option->kind == TEXT &&
-		    base[option->at] == '\0'))
+		    ((const char *)options)[option->at] == '\0'))
 			continue;
 		fprintf(to, "%s ", option->name);
-		addrs = (const void *)(base + option->at);
-		prefixes = (const void *)addrs;
-		number = *(const uint64_t *)(const void *)addrs;
-		switch (option->kind) {
-		case ADDRS:
-			for (k = 0; k < addrs->count; k++)
-				fprintf(to, "%s%s", k == 0 ? "" : ",",
-				    addr_print(text, &addrs->addr[k]));
-			break;
-		case PREFIXES:
-			for (k = 0; k < prefixes->count; k++)
-				fprintf(to, "%s%s", k == 0 ? "" : ",",
-				    addr_prefix_print(text,
-				    &prefixes->prefix[k]));
-			break;
-		case NUMBER:
-			fprintf(to, "%llu", (unsigned long long)number);
-			break;
-		case DURATION:
-			print_duration(text, sizeof(text), number);
-			fprintf(to, "%s", text);
-			break;
-		case LEVEL:
-			fprintf(to, "%s", level_names[number]);
-			break;
-		case YESNO:
-			fprintf(to, "%s", number ? "yes" : "no");
-			break;
-		case TEXT:
-			fprintf(to, "%s", base + option->at);
-			break;
-		case FLAG:
-			break;
-		}
+		options_print_value(options, option, to);
 		fputc('\n', to);
 	}
 }
