@@ -48,6 +48,9 @@
 #define SUM_FACTOR	0x9e3779b97f4a7c15	/* odd, its bits mixed */
 #define BLOCKS_MIN	((CACHE_VALUE_MAX + KEY_MAX) / BLOCK_DATA + 1)
 
+static bool		 copy_locked(const struct cache *,
+			    const struct cache_shard *,
+			    const struct cache_entry *, uint8_t *, size_t);
 static void		 empty_locked(const struct cache *,
 			    struct cache_shard *);
 static bool		 key_equal_locked(const struct cache *,
@@ -196,11 +199,7 @@ cache_lookup(struct cache *cache, uint64_t hash, const uint8_t *key,
 	if (index == 0)
 		goto drop;
 	*len = entry->value_len;
-	if (*len > CACHE_VALUE_MAX ||
-	    !cache_read_locked(cache, shard, entry, entry->key_len, buf,
-	    *len < size ? *len : size) ||
-	    (*len <= size && entry->sum != cache_sum(buf, *len,
-	    entry->expiry_ms))) {
+	if (!copy_locked(cache, shard, entry, buf, size)) {
 		cache_mend_locked(cache, shard);
 		goto drop;
 	}
@@ -215,6 +214,27 @@ cache_lookup(struct cache *cache, uint64_t hash, const uint8_t *key,
 drop:
 	segment_lock_drop(&shard->lock);
 	return (result);
+}
+
+/*
+ * Copy at most size bytes of a value, of which all must be as it was stored.
+ * False: it isn't.
+ */
+static bool
+copy_locked(const struct cache *cache, const struct cache_shard *shard,
+    const struct cache_entry *entry, uint8_t *buf, size_t size)
+{
+	static uint8_t whole[CACHE_VALUE_MAX];
+	size_t len = entry->value_len;
+	uint8_t *to = len <= size ? buf : whole;
+
+	if (len > CACHE_VALUE_MAX || !cache_read_locked(cache, shard, entry,
+	    entry->key_len, to, len) ||
+	    entry->sum != cache_sum(to, len, entry->expiry_ms))
+		return (false);
+	if (to == whole)
+		memcpy(buf, whole, size);
+	return (true);
 }
 
 int
