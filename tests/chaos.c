@@ -144,6 +144,7 @@ static uint64_t	lost(void);
 static uint64_t	retried(void);
 static uint64_t	servfails(void);
 static double	hit_ms(unsigned);
+static double	median(const double *);
 static void	take_stats(struct stats *, bool);
 static void	say_books(void);
 static void	say_drops(void);
@@ -1067,6 +1068,7 @@ row_t6(void)
 	const char *real = getenv("DNSD");
 	char wrapper[300], text[5120], program[4096];
 	uint64_t wrong = 0, unanswered = 0, again = 0, deaths = 0, leaks = 0;
+	uint64_t end_us;
 	struct usage now;
 	unsigned i, run = 0;
 
@@ -1105,8 +1107,11 @@ row_t6(void)
 			unanswered += lost();
 			again += retried();
 			deaths += count_logged("started again");
-			pause_ms(300);
-			measure(&now);
+			end_us = after_ms(3 * TIMEOUT_MS);
+			do {
+				pause_ms(50);
+				measure(&now);
+			} while (now.fds > at_first.fds && !over(end_us));
 			leaks += now.fds > at_first.fds;
 			if (now.fds > at_first.fds || lost() != 0)
 				say("%s: %llu unanswered, descriptors %llu, "
@@ -1461,37 +1466,62 @@ row_t17(void)
 	finish(0);
 }
 
+/*
+ * Hits beside random names of one zone, and of names of it that are never
+ * answered; and, in turn, beside as many new names of all zones.  Of three
+ * turns the median counts, since the machine is not the same from one second
+ * to the next.
+ */
 static void
 row_t18(void)
 {
+	const struct load_kind *hot = &load->kind[ORACLE_HOT];
+	uint64_t hits = 0, sent = 0, wrong = 0, failed = 0, again = 0;
+	double quiet_ms[3], hit[3], bound;
 	struct stats before, after;
-	double quiet_ms, bound;
+	unsigned i;
 
 	if (!begin("", "workers 128\ncache-size 10000\n"))
 		return;
-	mix(1000, 0, 0, 0, 0, 0);
-	run_load(rate / 2, scaled(3000));
-	quiet_ms = hit_ms(990);
-	bound = 2 * quiet_ms > 2 ? 2 * quiet_ms : 2;
-	take_stats(&before, true);
-	mix(500, 0, 0, 0, 100, 400);
-	run_load(rate, scaled(8000));
-	take_stats(&after, true);
-	say("before: hits within %.2f ms (99 %%); victim's names: %llu "
-	    "answered, %llu asked again", quiet_ms,
-	    (unsigned long long)load->kind[ORACLE_VICTIM].answered,
-	    (unsigned long long)load->kind[ORACLE_VICTIM].retried);
-	say("hits within %.2f ms (50 %%), %.2f ms (99 %%)", hit_ms(500),
-	    hit_ms(990));
-	gate("wrong answers", load->wrong, "", '=', 0);
-	gate("SERVFAIL for hot names", load->kind[ORACLE_HOT].servfail, "",
-	    '=', 0);
-	gate("hot names asked again", load->kind[ORACLE_HOT].retried, "", '=',
-	    0);
-	gate("hot names from the cache", 100.0 * (after.hits - before.hits) /
-	    (load->kind[ORACLE_HOT].sent + 1), " %", '>', 98);
-	gate("hits within (99 %)", hit_ms(990), " ms", '<', bound);
+	for (i = 0; i < 3; i++) {
+		mix(500, 500, 0, 0, 0, 0);
+		run_load(rate, scaled(1500));
+		quiet_ms[i] = hit_ms(990);
+		take_stats(&before, true);
+		mix(500, 0, 0, 0, 100, 400);
+		run_load(rate, scaled(3000));
+		take_stats(&after, true);
+		hit[i] = hit_ms(990);
+		say("beside other names: hits within %.2f ms (99 %%); beside "
+		    "the victim's %.2f ms (99 %%), %llu of its names asked, "
+		    "%llu answered", quiet_ms[i], hit[i],
+		    (unsigned long long)load->kind[ORACLE_VICTIM].sent,
+		    (unsigned long long)load->kind[ORACLE_VICTIM].answered);
+		hits += after.hits - before.hits;
+		sent += hot->sent;
+		wrong += load->wrong;
+		failed += hot->servfail;
+		again += hot->retried;
+	}
+	bound = 2 * median(quiet_ms);
+	gate("wrong answers", wrong, "", '=', 0);
+	gate("SERVFAIL for hot names", failed, "", '=', 0);
+	gate("hot names asked again", again, "", '=', 0);
+	gate("hot names from the cache", 100.0 * hits / (sent + 1), " %", '>',
+	    98);
+	gate("hits within (99 %)", median(hit), " ms", '<',
+	    bound > 2 ? bound : 2);
 	finish(0);
+}
+
+/* The middle one of three. */
+static double
+median(const double *of)
+{
+	double low = of[0] < of[1] ? of[0] : of[1];
+	double high = of[0] < of[1] ? of[1] : of[0];
+
+	return (of[2] < low ? low : of[2] > high ? high : of[2]);
 }
 
 /* Every packet is a reply, a drop or one of the kernel's. */
