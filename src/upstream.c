@@ -61,10 +61,10 @@ static enum upstream_status suspect(struct upstream_exchange *, unsigned,
 enum upstream_status
 upstream_start(struct upstream_exchange *x, const struct upstreams *upstreams,
     struct poller *poller, uint32_t tag, const uint8_t *key, size_t key_len,
-    uint8_t *stream, uint64_t now_us)
+    uint8_t *stream, uint64_t now_us, uint64_t end_us)
 {
 	prepare(x, upstreams, poller, tag, key, key_len, now_us);
-	x->end_us = now_us + upstreams->timeout_us;
+	x->end_us = end_us;
 	x->stream = stream;
 	order_make(x);
 	return (go_on(x, now_us));

@@ -70,14 +70,14 @@ struct upstream_exchange {
 #define UPSTREAM_STREAM_MAX	(2 + DNS_MESSAGE_MAX)
 
 /*
- * Begin to ask the question of key.  Sockets are added to poller under tag
- * plus 0 to UPSTREAM_SOCKETS - 1.  stream is UPSTREAM_STREAM_MAX bytes that
- * are the exchange's till its end.
+ * Begin to ask the question of key; at end_us it has failed.  Sockets are
+ * added to poller under tag plus 0 to UPSTREAM_SOCKETS - 1.  stream is
+ * UPSTREAM_STREAM_MAX bytes that are the exchange's till its end.
  */
 enum upstream_status upstream_start(struct upstream_exchange *exchange,
 	    const struct upstreams *upstreams, struct poller *poller,
 	    uint32_t tag, const uint8_t *key, size_t key_len,
-	    uint8_t *stream, uint64_t now_us);
+	    uint8_t *stream, uint64_t now_us, uint64_t end_us);
 
 /*
  * If an upstream that is down is to be tried again, ask it alone, once, this

@@ -36,7 +36,7 @@
 
 #define EVENTS		64
 #define BUSY_MS		5		/* until a busy table is tried again */
-#define QUEUED_MAX_MS	2000		/* then its client has asked again */
+#define QUEUED_MAX_US	2000000		/* then its client has asked again */
 #define HAND_OVER_MS	700		/* to finish, when it is replaced */
 #define CONDEMNED_MS	60000
 #define FAILED_FOR_MS	10000		/* an older failure is forgotten */
@@ -328,6 +328,8 @@ ask(struct worker *worker, struct place *place, uint64_t now_us)
 	const struct server *server = worker->server;
 	uint32_t index = place->index, number = place - worker->place;
 	const uint8_t *key;
+	uint64_t since_us = pending_since_ms(server->pending, index) * 1000;
+	uint64_t end_us = now_us + server->upstreams.timeout_us;
 	size_t key_len, len;
 	uint64_t hash;
 
@@ -335,8 +337,10 @@ ask(struct worker *worker, struct place *place, uint64_t now_us)
 		condemn(worker, place);
 		return;
 	}
-	if (pending_takes(server->pending, index) == 1 && now_us / 1000 >
-	    pending_since_ms(server->pending, index) + QUEUED_MAX_MS) {
+	if (pending_takes(server->pending, index) > 1) {
+		/* Of all who take it, or it would outlive them without end. */
+		end_us = since_us + server->upstreams.timeout_us;
+	} else if (now_us > since_us + QUEUED_MAX_US) {
 		drop_all(worker, place, METRIC_DROP_STALE);
 		return;
 	}
@@ -351,7 +355,7 @@ ask(struct worker *worker, struct place *place, uint64_t now_us)
 	step(worker, place, upstream_start(&place->exchange,
 	    &server->upstreams, worker->poller, number << TAG_SHIFT, key,
 	    key_len, worker->streams + (size_t)number * UPSTREAM_STREAM_MAX,
-	    now_us));
+	    now_us, end_us));
 	if (!worker->probing)
 		worker->probing = upstream_probe(
 		    &worker->place[worker->places].exchange,

@@ -1433,6 +1433,33 @@ START_TEST(question_in_hand_is_answered_over_a_restart)
 }
 END_TEST
 
+/* However often those who ask it are replaced. */
+START_TEST(question_that_nobody_answers_ends_in_time_over_restarts)
+{
+	struct query query = { .name = "silent.a.test", .id = 7 };
+	uint64_t start, took;
+	char text[128];
+	int fd;
+
+	snprintf(text, sizeof(text), "upstreams %s\nworkers 4\ntimeout 1s\n",
+	    up->text);
+	start_with_file(text);
+	fd = client_open("127.0.0.1", "127.0.0.1", dnsd.port);
+	start = now_ms();
+	client_send(fd, &query);
+	wait_until_asked(up, query.name, 1);
+	do {
+		ck_assert_msg(now_ms() < start + 6000, "it has no end");
+		restart();
+	} while (!client_receive(fd, &got, 100));
+	took = now_ms() - start;
+	ck_assert_uint_eq(got.rcode, DNS_RCODE_SERVFAIL);
+	ck_assert_uint_ge(took, 900);
+	ck_assert(daemon_stat_is(&dnsd, NULL, "asking", 0));
+	close(fd);
+}
+END_TEST
+
 /* The old stream still waits for an answer; others are served meanwhile. */
 START_TEST(tcp_is_served_while_an_old_connection_is_finished)
 {
@@ -2860,6 +2887,8 @@ add_life(Suite *suite)
 	    file_that_is_spoilt_during_a_restart_does_no_harm);
 	tcase_add_test(tcase, restart_with_a_broken_program_changes_nothing);
 	tcase_add_test(tcase, question_in_hand_is_answered_over_a_restart);
+	tcase_add_test(tcase,
+	    question_that_nobody_answers_ends_in_time_over_restarts);
 	tcase_add_test(tcase,
 	    tcp_is_served_while_an_old_connection_is_finished);
 	tcase_add_test(tcase,

@@ -173,7 +173,7 @@ static enum upstream_status
 start(void)
 {
 	return (upstream_start(&x, &upstreams, poller, TAG, key, key_len,
-	    stream, now_us));
+	    stream, now_us, now_us + upstreams.timeout_us));
 }
 
 static void
@@ -693,7 +693,8 @@ START_TEST(stream_longer_than_its_length_is_not_read_past_it)
 	begin(1);
 	memset(guarded, 0xa5, sizeof(guarded));
 	ck_assert_int_eq(upstream_start(&x, &upstreams, poller, TAG, key,
-	    key_len, guarded, now_us), UPSTREAM_WAITING);
+	    key_len, guarded, now_us, now_us + upstreams.timeout_us),
+	    UPSTREAM_WAITING);
 	packet = get(&server[0]);
 	reply(&server[0], &packet, DNS_FLAG_TC);
 	ck_assert_int_eq(pump(), UPSTREAM_WAITING);
