@@ -8,7 +8,7 @@
  * it when a socket is ready or wake_us has come.
  *
  * The tries, each made by upstream_try.c, go through the upstreams in order,
- * up ones first, and then once more; if there is one alone, twice more.  Up to
+ * up ones first, and then once more; one alone that is up, twice more.  Up to
  * UPSTREAM_SOCKETS of them stay open, so that a late reply still counts; the
  * newest, `current', decides when to go on.
  *
@@ -18,7 +18,7 @@
  * from a fresh socket, where a few mismatches are let pass.
  *
  * What is known of the upstreams' health only changes the order of the tries,
- * never the outcome.
+ * and spares the last one where it is of least use; never the outcome.
  */
 
 #include <string.h>
@@ -31,7 +31,7 @@
 #define WAIT_TCP_US	1000000		/* connect and read, while others are */
 #define AGAIN_US	300000		/* till a try that a client wants */
 #define ROUNDS		2		/* through the list, or */
-#define ROUNDS_ALONE	3		/* if one upstream is all of it */
+#define ROUNDS_ALONE	3		/* if one, up, is all of it */
 #define PROBE_US	1000000
 #define FLAT_US		600000000	/* then it is found out again */
 #define TOLERATED_MAX	16		/* mismatches where there is no TCP */
@@ -143,8 +143,10 @@ static enum upstream_status
 go_on(struct upstream_exchange *x, uint64_t now_us)
 {
 	unsigned count = x->upstreams->count, upstream, i;
-	unsigned tries = count == 1 ? ROUNDS_ALONE : ROUNDS * count;
+	unsigned tries = ROUNDS * count;
 
+	if (count == 1 && !health_of(x, 0)->down)
+		tries = ROUNDS_ALONE;
 	while (x->step < tries + x->more) {
 		upstream = x->order[x->step++ % count];
 		if (x->spent & 1 << upstream)

@@ -144,6 +144,7 @@ static uint64_t	lost(void);
 static uint64_t	retried(void);
 static uint64_t	servfails(void);
 static double	hit_ms(unsigned);
+static double	bound_of(const double *, double);
 static double	median(const double *);
 static void	take_stats(struct stats *, bool);
 static void	say_books(void);
@@ -1375,32 +1376,40 @@ done:
 	unlink(temporary);
 }
 
-/* Nobody answers; then some names are never answered, and others live. */
+/*
+ * Nobody answers; then some names are never answered, and others live.  As in
+ * T18 the median of three turns counts.
+ */
 static void
 row_t16(void)
 {
-	double quiet_ms, bound;
+	double quiet_ms[3], hit[3];
 	struct load_kind *kind = load->kind;
+	unsigned i;
 
 	if (!begin("", "workers 128\n"))
 		return;
-	mix(800, 200, 0, 0, 0, 0);
-	run_load(rate, scaled(4000));
-	quiet_ms = hit_ms(990);
-	bound = quiet_ms * 2 > 1 ? quiet_ms * 2 : 1;
-	say("before: hits within %.2f ms (99 %%)", quiet_ms);
-	oracle->silent = 1;
-	mix(800, 0, 0, 0, 200, 0);
-	run_load(rate, scaled(8000));
-	gate_load("silence");
-	gate("hits asked again", kind[ORACLE_HOT].retried, "", '=', 0);
-	gate("hits within (99 %)", hit_ms(990), " ms", '<', bound);
-	say("silent names: %llu asked, %llu SERVFAIL, %llu nothing",
-	    (unsigned long long)kind[ORACLE_SILENT].sent,
-	    (unsigned long long)kind[ORACLE_SILENT].servfail,
-	    (unsigned long long)kind[ORACLE_SILENT].lost);
-	oracle->silent = 0;
-	pause_ms(TIMEOUT_MS);
+	for (i = 0; i < 3; i++) {
+		mix(800, 200, 0, 0, 0, 0);
+		run_load(rate, scaled(1500));
+		quiet_ms[i] = hit_ms(990);
+		oracle->silent = 1;
+		mix(800, 0, 0, 0, 200, 0);
+		run_load(rate, scaled(3000));
+		hit[i] = hit_ms(990);
+		say("before: hits within %.2f ms (99 %%)", quiet_ms[i]);
+		gate_load("silence");
+		gate("hits asked again", kind[ORACLE_HOT].retried, "", '=',
+		    0);
+		say("silent names: %llu asked, %llu SERVFAIL, %llu nothing",
+		    (unsigned long long)kind[ORACLE_SILENT].sent,
+		    (unsigned long long)kind[ORACLE_SILENT].servfail,
+		    (unsigned long long)kind[ORACLE_SILENT].lost);
+		oracle->silent = 0;
+		pause_ms(TIMEOUT_MS);
+	}
+	gate("hits within (99 %)", median(hit), " ms", '<',
+	    bound_of(quiet_ms, 1));
 	mix(800, 100, 0, 0, 100, 0);
 	run_load(rate, scaled(6000));
 	say("beside silent names, new live ones: %llu asked, %llu answered, "
@@ -1477,7 +1486,7 @@ row_t18(void)
 {
 	const struct load_kind *hot = &load->kind[ORACLE_HOT];
 	uint64_t hits = 0, sent = 0, wrong = 0, failed = 0, again = 0;
-	double quiet_ms[3], hit[3], bound;
+	double quiet_ms[3], hit[3];
 	struct stats before, after;
 	unsigned i;
 
@@ -1503,15 +1512,31 @@ row_t18(void)
 		failed += hot->servfail;
 		again += hot->retried;
 	}
-	bound = 2 * median(quiet_ms);
 	gate("wrong answers", wrong, "", '=', 0);
 	gate("SERVFAIL for hot names", failed, "", '=', 0);
 	gate("hot names asked again", again, "", '=', 0);
 	gate("hot names from the cache", 100.0 * hits / (sent + 1), " %", '>',
 	    98);
 	gate("hits within (99 %)", median(hit), " ms", '<',
-	    bound > 2 ? bound : 2);
+	    bound_of(quiet_ms, 2));
 	finish(0);
+}
+
+/*
+ * What three turns may have as their median, in ms: as long as is always
+ * right, or twice what it was without bad luck, or what it was once then.
+ */
+static double
+bound_of(const double *quiet_ms, double always)
+{
+	double bound = 2 * median(quiet_ms);
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		if (bound < quiet_ms[i])
+			bound = quiet_ms[i];
+	}
+	return (bound < always ? always : bound);
 }
 
 /* The middle one of three. */
