@@ -412,8 +412,8 @@ records()
 }
 
 # compare mode one two: is two the same as one?  Its TTLs may be lower, but
-# not zero; mode "aged": at least one must be; mode "over": they are of another
-# time, and may be any.  Prints what is wrong.
+# not zero; mode "aged": at least one must be; mode "over": they may be any.
+# Prints what is wrong.
 compare()
 {
 	sed 's/|[0-9]*$//' "$2" >"$dir/one"
@@ -444,6 +444,16 @@ compare()
 	}'
 }
 
+# mode_of name mode: how to compare it.  What expires after a second may have
+# done so between any two queries.
+mode_of()
+{
+	case $1 in
+	*.wild.*) echo over ;;
+	*) echo "$2" ;;
+	esac
+}
+
 # compare_all tool server_port dnsd_port what: every question, as a miss and,
 # when at least a second has gone by, as a hit.
 compare_all()
@@ -456,7 +466,8 @@ compare_all()
 		    records >"$dir/$n.direct"
 		ask "$1" "$3" "$name" "$type" 2>/dev/null |
 		    records >"$dir/$n.miss"
-		compare miss "$dir/$n.direct" "$dir/$n.miss"
+		compare "$(mode_of "$name" miss)" "$dir/$n.direct" \
+		    "$dir/$n.miss"
 		check $? "$4 $1 $name $type: the same records"
 	done <"$dir/questions"
 	sleep 1.1
@@ -465,15 +476,7 @@ compare_all()
 		n=$((n + 1))
 		ask "$1" "$3" "$name" "$type" 2>/dev/null |
 		    records >"$dir/$n.hit"
-		case $name in
-		*.wild.*)
-			mode=over
-			;;
-		*)
-			mode=aged
-			;;
-		esac
-		compare "$mode" "$dir/$n.miss" "$dir/$n.hit"
+		compare "$(mode_of "$name" aged)" "$dir/$n.miss" "$dir/$n.hit"
 		check $? "$4 $1 $name $type: the same again, its TTL lower"
 	done <"$dir/questions"
 }
