@@ -16,7 +16,7 @@
 enum client_result {
 	CLIENT_REPLY,	/* it is made, and to be sent now */
 	CLIENT_WAITS,	/* a worker will reply */
-	CLIENT_BUSY,	/* can't tell now; to be given again, or up */
+	CLIENT_BUSY,	/* can't tell now: give it again soon, or up */
 	CLIENT_DROPPED	/* counted; there is no reply */
 };
 
@@ -43,12 +43,13 @@ struct client {
  * Say what becomes of a packet that a client sent.  waiter holds the client's
  * address, where the reply is to leave from, and the socket (or connection);
  * the rest of it is filled in here.  A packet has been counted as a query
- * before; a drop is counted here, a reply by who sends it.
+ * before; a drop is counted here, a reply by who sends it, and CLIENT_BUSY
+ * nowhere yet.
  */
 enum client_result client_answer(struct client *client, const uint8_t *packet,
 	    size_t len, struct pending_waiter *waiter);
 
-/* Count as dropped what was CLIENT_BUSY, which is counted nowhere yet. */
+/* Count as dropped what was CLIENT_BUSY. */
 void	 client_give_up(struct client *client);
 
 #endif

@@ -2,9 +2,9 @@
 /* Copyright (c) 2026 The PicoDNS authors */
 
 /*
- * A listener: receive, look up, reply or hand over.  It blocks in nothing but
- * receive on its own socket, and never waits for an upstream, so cached
- * answers keep their speed whatever the workers wait for.
+ * A listener: receive, look up, reply or hand over.  It waits for nothing but
+ * its own socket, 5 ms at most while something is kept aside, and never for an
+ * upstream, so cached answers keep their speed whatever the workers wait for.
  *
  * What has come is taken as one batch; the replies that client.c can make at
  * once go out together at its end.  Every datagram ends as a reply, as a
@@ -29,8 +29,8 @@
 #define BATCH		32
 #define LAST_BATCHES	1000	/* at the end; more than a queue holds */
 #define QUERY_MAX	2048	/* longer ones are cut, and so malformed */
-#define KEPT		1024	/* so many are kept aside, and no longer */
-#define KEPT_QUERY_MAX	512	/* ones */
+#define KEPT		1024	/* queries that may be kept aside */
+#define KEPT_QUERY_MAX	512	/* longer ones are not */
 #define KEPT_MS		5	/* till the table is tried again */
 #define VALUE_MAX	2048	/* a value whose reply fits DNS_UDP_MAX fits */
 

@@ -30,7 +30,8 @@ struct connection {
 	unsigned	 events;	/* that the poller looks for */
 	unsigned	 in_flight;
 	bool		 ended;		/* the client sends no more */
-	bool		 held;		/* a message waits for the table */
+	bool		 held;		/* the first message, counted, waits
+					   for the pending table */
 	bool		 has_spilled;	/* out has been used */
 	size_t		 in_len;
 	size_t		 out_at;

@@ -100,7 +100,7 @@ enum upstream_status upstream_ready(struct upstream_exchange *exchange,
 enum upstream_status upstream_due(struct upstream_exchange *exchange,
 	    uint64_t now_us);
 
-/* A client has asked once more: make one more try now, or soon after the last. */
+/* A client has asked once more: make a try now, or soon after the newest. */
 enum upstream_status upstream_again(struct upstream_exchange *exchange,
 	    uint64_t now_us);
 
