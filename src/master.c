@@ -433,6 +433,7 @@ try_start(const struct options *options)
 	log_set_last_words("; the old configuration goes on");
 	raise_limit();
 	prepare_privileges();
+	privileges_die_first();
 	bind_count(&server);
 	layout_try(&server);
 	_exit(0);

@@ -32,7 +32,8 @@
 #include "server.h"
 
 #define OOM_SCORE	"/proc/self/oom_score_adj"
-#define OOM_MASTER	-500		/* 1000: first of all, 0: as others */
+#define OOM_MASTER	-500		/* 0: as others */
+#define OOM_FIRST	1000
 
 static bool		 find_user(struct privileges *, const char *);
 static const char	*directory_check(const char *);
@@ -74,6 +75,12 @@ spare_master(void)
 	fclose(file);
 	return (n == 1 && (score == OOM_MASTER ||
 	    (score == 0 && set_oom_score(OOM_MASTER))));
+}
+
+void
+privileges_die_first(void)
+{
+	set_oom_score(OOM_FIRST);
 }
 
 static bool

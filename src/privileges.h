@@ -27,6 +27,9 @@ struct privileges {
 const char *privileges_prepare(struct privileges *privileges,
 	    const char *user, const char *chroot, bool free);
 
+/* When the system lacks memory, it is to end this process before any other. */
+void	 privileges_die_first(void);
+
 /*
  * In a child: become the user, in the empty directory, with no system calls
  * but those that are needed, for good; die with master.  Ends the process
