@@ -69,6 +69,7 @@ static void	replace_some(uint64_t);
 static void	end(unsigned, uint64_t);
 static void	start(unsigned);
 static void	run(unsigned) __attribute__((__noreturn__));
+static void	close_mailboxes(unsigned);
 static void	bury(unsigned, int, uint64_t);
 static void	bury_faulted(unsigned, int, uint64_t);
 static const char *describe(unsigned, char *);
@@ -171,6 +172,7 @@ run(unsigned index)
 	char name[NAME_BYTES];
 
 	enter_child();
+	close_mailboxes(index);
 	close(server->relay[0]);
 	log_open_relay(server->relay[1]);
 	signal(SIGCHLD, SIG_DFL);
@@ -189,6 +191,33 @@ run(unsigned index)
 	else
 		worker_run(server, index - first_worker);
 	_exit(0);
+}
+
+/*
+ * Keep but what is this child's to read or to write.  Who takes over one
+ * worker shall not have the others' mail; and who looks through all that is
+ * open on a machine, as monitors do, is not to find each mailbox in each of
+ * hundreds of processes.
+ */
+static void
+close_mailboxes(unsigned index)
+{
+	bool worker = index >= first_worker;
+	unsigned i;
+
+	for (i = 0; i < server->workers; i++) {
+		if (first_worker + i != index)
+			close(server->mailbox[i].end[MAIL_OWNER]);
+		if (worker)
+			close(server->mailbox[i].end[MAIL_OTHERS]);
+	}
+	for (i = 0; i < STREAMS; i++) {
+		if (server->sockets + i != index)
+			close(server->stream_mailbox[i].end[MAIL_OWNER]);
+	}
+	for (i = 0; worker && server->streams != 0 &&
+	    i < server->options.listen.count; i++)
+		close(server->stream_socket[i]);
 }
 
 void

@@ -1735,6 +1735,22 @@ status_of(pid_t pid, const char *name)
 static const char *const kinds[] = { "dnsd: listener", "dnsd: stream",
 	"dnsd: worker" };
 
+/* Who takes over one child shall not have the mail of the others. */
+START_TEST(child_has_no_mailboxes_but_those_it_needs)
+{
+	static const unsigned most[] = { 100 + 20, 100 + 20, 20 };
+	pid_t pids[DAEMON_PROCESSES];
+	size_t i;
+
+	start("-workers 100");
+	for (i = 0; i < COUNT(kinds); i++) {
+		ck_assert_uint_ge(daemon_children(dnsd.pid, kinds[i], pids),
+		    1);
+		ck_assert_uint_le(holdings_of(pids[0]).count, most[i]);
+	}
+}
+END_TEST
+
 START_TEST(every_kind_of_child_is_confined)
 {
 	pid_t pids[DAEMON_PROCESSES];
@@ -2925,6 +2941,7 @@ add_confinement(Suite *suite)
 	TCase *tcase = new_case(suite, "confinement");
 
 #ifdef CONFINED
+	tcase_add_test(tcase, child_has_no_mailboxes_but_those_it_needs);
 	tcase_add_test(tcase, every_kind_of_child_is_confined);
 	tcase_add_test(tcase, no_child_holds_the_pidfile);
 	tcase = tcase_create("calls");
