@@ -397,21 +397,22 @@ send_batch(int fd, struct packet *packets, unsigned n)
 	}
 }
 
+/*
+ * Send a batch of what is due.  No more: what comes meanwhile must be read, or
+ * it would be late as well, and all replies would come at once for ever.
+ */
 static void
 send_late(int fd, uint64_t now_ns)
 {
-	unsigned at, n;
+	unsigned at = late_first % LATE_MAX, n;
 
-	do {
-		at = late_first % LATE_MAX;
-		for (n = 0; n < BATCH && at + n < LATE_MAX &&
-		    late_first + n != late_end &&
-		    late[at + n].due_ns <= now_ns + EARLY_NS; n++)
-			;
-		if (n > 0)
-			send_batch(fd, late + at, n);
-		late_first += n;
-	} while (n > 0);
+	for (n = 0; n < BATCH && at + n < LATE_MAX &&
+	    late_first + n != late_end &&
+	    late[at + n].due_ns <= now_ns + EARLY_NS; n++)
+		;
+	if (n > 0)
+		send_batch(fd, late + at, n);
+	late_first += n;
 }
 
 static void
