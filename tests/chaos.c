@@ -1064,7 +1064,8 @@ row_t6(void)
 		"socket:error=EMFILE", "socket:error=ENOMEM",
 		"bind:error=EADDRINUSE", "connect:error=EPERM",
 		"connect:error=EAGAIN", "epoll_ctl:error=ENOMEM",
-		"epoll_pwait:error=EINTR", "futex:error=EINTR",
+		"epoll_pwait:error=EINTR", "ppoll:error=EINTR",
+		"ppoll:error=ENOMEM", "futex:error=EINTR",
 	};
 	const char *real = getenv("DNSD");
 	char wrapper[300], text[5120], program[4096];
