@@ -26,17 +26,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "children.h"
 #include "death.h"
-#include "listener.h"
 #include "log.h"
 #include "mono.h"
 #include "pending.h"
-#include "privileges.h"
 #include "strangers.h"
-#include "stream.h"
 #include "watchdog.h"
-#include "worker.h"
 
 #define BACKOFF_FIRST_MS	10
 #define BACKOFF_MAX_MS		10000
@@ -68,8 +65,6 @@ static unsigned		 total;
 static void	replace_some(uint64_t);
 static void	end(unsigned, uint64_t);
 static void	start(unsigned);
-static void	run(unsigned) __attribute__((__noreturn__));
-static void	close_mailboxes(unsigned);
 static void	bury(unsigned, int, uint64_t);
 static void	bury_faulted(unsigned, int, uint64_t);
 static const char *describe(unsigned, char *);
@@ -150,8 +145,10 @@ start(unsigned index)
 	slot->state = SLOT_STARTING;
 	slot->due_ms = CHILDREN_NEVER;
 	pid = fork();
-	if (pid == 0)
-		run(index);
+	if (pid == 0) {
+		enter_child();
+		child_run(server, index, describe(index, name));
+	}
 	if (pid == -1) {
 		slot->state = SLOT_EMPTY;
 		log_error("cannot start %s: %s", describe(index, name),
@@ -163,61 +160,6 @@ start(unsigned index)
 	child->watch = (struct watch){ .still_ms = now_ms };
 	child->started_ms = now_ms;
 	child->ending_ms = 0;
-}
-
-static void
-run(unsigned index)
-{
-	struct slot *slot = &server->slots[index];
-	char name[NAME_BYTES];
-
-	enter_child();
-	close_mailboxes(index);
-	close(server->relay[0]);
-	log_open_relay(server->relay[1]);
-	signal(SIGCHLD, SIG_DFL);
-	signal(SIGHUP, SIG_IGN);
-	signal(SIGINT, SIG_IGN);
-	signal(SIGUSR1, SIG_IGN);
-	setproctitle("%s", describe(index, name));
-	privileges_drop(&server->privileges, server->master);
-	slot_works(slot);
-	slot->state = SLOT_RUNNING;
-	send(server->relay[1], "\377", 1, MSG_DONTWAIT);
-	if (index < server->sockets)
-		listener_run(server, index);
-	else if (index < first_worker)
-		stream_run(server, index - server->sockets);
-	else
-		worker_run(server, index - first_worker);
-	_exit(0);
-}
-
-/*
- * Keep but what is this child's to read or to write.  Who takes over one
- * worker shall not have the others' mail; and who looks through all that is
- * open on a machine, as monitors do, is not to find each mailbox in each of
- * hundreds of processes.
- */
-static void
-close_mailboxes(unsigned index)
-{
-	bool worker = index >= first_worker;
-	unsigned i;
-
-	for (i = 0; i < server->workers; i++) {
-		if (first_worker + i != index)
-			close(server->mailbox[i].end[MAIL_OWNER]);
-		if (worker)
-			close(server->mailbox[i].end[MAIL_OTHERS]);
-	}
-	for (i = 0; i < STREAMS; i++) {
-		if (server->sockets + i != index)
-			close(server->stream_mailbox[i].end[MAIL_OWNER]);
-	}
-	for (i = 0; worker && server->streams != 0 &&
-	    i < server->options.listen.count; i++)
-		close(server->stream_socket[i]);
 }
 
 void

@@ -16,15 +16,13 @@
 #include <sys/wait.h>
 
 #include <errno.h>
-#include <fcntl.h>
-#include <libutil.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "background.h"
 #include "bind.h"
 #include "children.h"
 #include "fault.h"
@@ -32,6 +30,7 @@
 #include "log.h"
 #include "master.h"
 #include "mono.h"
+#include "pid_file.h"
 #include "privileges.h"
 #include "restart.h"
 #include "server.h"
@@ -40,22 +39,15 @@
 #define WATCH_MS		100
 #define READY_MS		10000	/* for all children to run at first */
 #define FAULTS_S		60	/* between restarts for faults */
-#define PIDFILE_TRIES		100	/* of 10 ms, after a restart */
 #define DESCRIPTORS		1024	/* beside mailboxes and upstreams */
 
 static volatile sig_atomic_t got_child, got_stop, got_reload, got_stats;
 static struct server	 server;
-static struct pidfh	*pidfile;
-static pid_t		 pidfile_owner;
-static int		 parent = -1;	/* who waits to hear that we serve */
 static int		 faults_s;	/* when we restarted for faults */
 
-static void	open_pidfile(bool);
-static void	remove_pidfile(void);
 static void	raise_limit(void);
 static void	prepare_privileges(void);
 static void	become_daemon(void);
-static void	hear_child(int, pid_t) __attribute__((__noreturn__));
 static void	enter_child(void);
 static void	catch_signals(void);
 static void	note(int);
@@ -89,7 +81,7 @@ master_run(const struct options *options, int argc, char **argv)
 	raise_limit();
 	prepare_privileges();
 	fault_init();
-	open_pidfile(again);
+	pid_file_claim(options->pidfile, again);
 	bind_all(&server, again ? &restart : NULL);
 	layout_make(&server, again ? &restart : NULL);
 	children_init(&server, enter_child);
@@ -97,13 +89,7 @@ master_run(const struct options *options, int argc, char **argv)
 		children_take(&restart, server.kept);
 	else if (!options->foreground)
 		become_daemon();
-	if (pidfile != NULL && pidfile_write(pidfile) == -1) {
-		if (!again)
-			fatal("cannot write pidfile %s: %s",
-			    options->pidfile, strerror(errno));
-		log_error("cannot write pidfile %s: %s", options->pidfile,
-		    strerror(errno));
-	}
+	pid_file_write(again);
 	server.master = getpid();
 	faults_s = restart.faults_s;
 	restart_free(&restart);
@@ -118,50 +104,7 @@ master_run(const struct options *options, int argc, char **argv)
 	return (0);
 }
 
-/*
- * Before anything else is touched: one daemon at a time.  A master that was
- * restarted in place may find its own lock, held by a child that was forked
- * just before and has not yet let go of it; it serves on in any case.
- */
-static void
-open_pidfile(bool again)
-{
-	const char *path = server.options.pidfile;
-	static const struct timespec pause = { .tv_nsec = 10000000 };
-	pid_t other = 0;
-	int i;
-
-	if (path[0] == '\0')
-		return;
-	pidfile = pidfile_open(path, 0644, &other);
-	for (i = 0; again && pidfile == NULL && errno == EEXIST &&
-	    i < PIDFILE_TRIES; i++) {
-		nanosleep(&pause, NULL);
-		pidfile = pidfile_open(path, 0644, &other);
-	}
-	if (pidfile == NULL && again) {
-		log_error("cannot write pidfile %s: %s", path,
-		    strerror(errno));
-		return;
-	}
-	if (pidfile == NULL && errno == EEXIST)
-		fatal("dnsd is running already with pid %ld (pidfile %s)",
-		    (long)other, path);
-	if (pidfile == NULL)
-		fatal("cannot write pidfile %s: %s", path, strerror(errno));
-	if (pidfile_owner == 0)
-		atexit(remove_pidfile);
-	pidfile_owner = getpid();
-}
-
-static void
-remove_pidfile(void)
-{
-	if (pidfile != NULL && pidfile_owner == getpid())
-		pidfile_remove(pidfile);
-}
-
-/* Each worker has two ends of a mailbox, open everywhere. */
+/* The master has both ends of each worker's mailbox. */
 static void
 raise_limit(void)
 {
@@ -194,38 +137,12 @@ static void
 become_daemon(void)
 {
 	const struct options *options = &server.options;
-	int fd[2];
-	pid_t pid;
 
-	if (pipe2(fd, O_CLOEXEC) == -1 || (pid = fork()) == -1)
-		fatal("cannot become a daemon: %s", strerror(errno));
-	if (pid != 0) {
-		close(fd[1]);
-		hear_child(fd[0], pid);
-	}
-	close(fd[0]);
-	parent = fd[1];
-	if (pidfile != NULL)
-		pidfile_owner = getpid();
-	setsid();
+	background_enter();
+	pid_file_inherit();
 	if (options->pidfile[0] == '/' && options->config[0] == '/' &&
 	    chdir("/") == -1)
 		fatal("cannot change to /: %s", strerror(errno));
-}
-
-/* The parent's exit status is the daemon's word, or how it ended. */
-static void
-hear_child(int fd, pid_t pid)
-{
-	int status;
-	char byte;
-
-	if (read(fd, &byte, 1) == 1)
-		_exit(0);
-	if (waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
-	    WEXITSTATUS(status) != 0)
-		_exit(WEXITSTATUS(status));
-	_exit(1);
 }
 
 static void
@@ -272,9 +189,8 @@ note(int signo)
 static void
 enter_child(void)
 {
-	pidfile_close(pidfile);	/* its lock would outlive the master */
-	if (parent != -1)
-		close(parent);
+	pid_file_release();	/* its lock would outlive the master */
+	background_leave();
 }
 
 /* Until the end is asked for. */
@@ -313,7 +229,7 @@ supervise(int argc, char **argv)
 		if (!serving && children_run(!late)) {
 			serving = true;
 			announce();
-		} else if (!serving && late && parent != -1)
+		} else if (!serving && late && background_is_awaited())
 			fatal("the listeners do not start");
 		due_ms = children_due_ms();
 		due_ms = due_ms > now_ms ? due_ms - now_ms : 0;
@@ -327,20 +243,8 @@ announce(void)
 {
 	char text[ADDR_TEXT_MAX];
 	unsigned each = server.sockets / server.options.listen.count, i;
-	int null;
 
-	if (parent != -1) {
-		log_open_syslog();
-		null = open("/dev/null", O_RDWR | O_CLOEXEC);
-		for (i = 0; i < 3 && null != -1; i++)
-			dup2(null, i);
-		if (null > 2)
-			close(null);
-		if (write(parent, "", 1) == -1)
-			log_warn("who started us is gone");
-		close(parent);
-		parent = -1;
-	}
+	background_serves();
 	for (i = 0; i < server.options.listen.count; i++)
 		log_info("dnsd %s serves %s with %u listeners and %u workers",
 		    DNSD_VERSION, addr_print(text,
@@ -392,14 +296,12 @@ reload_checked(int config, int argc, char **argv)
 	    (bound = bind_more(&server, &options, more)) == -1)
 		return;
 	log_info("restarting in place");
-	pidfile_close(pidfile);		/* the next image opens it again */
+	pid_file_release();		/* the next image claims it again */
 	error = hand_over(config, more, bound, argv);
 	log_error("cannot restart: %s; the old configuration goes on",
 	    error);
-	pidfile = NULL;
-	open_pidfile(true);
-	if (pidfile != NULL)
-		pidfile_write(pidfile);
+	pid_file_claim(server.options.pidfile, true);
+	pid_file_write(true);
 	while (bound > 0)
 		close(more[--bound]);
 }

@@ -23,12 +23,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "answer.h"
-#include "cache.h"
 #include "dns.h"
 #include "fault.h"
 #include "log.h"
 #include "mono.h"
+#include "outcome.h"
 #include "reply.h"
 #include "server.h"
 #include "upstream.h"
@@ -38,8 +37,6 @@
 #define BUSY_MS		5		/* until a busy table is tried again */
 #define QUEUED_MAX_US	2000000		/* then its client has asked again */
 #define HAND_OVER_MS	700		/* to finish, when it is replaced */
-#define CONDEMNED_MS	60000
-#define FAILED_FOR_MS	10000		/* an older failure is forgotten */
 #define NEVER		UINT64_MAX
 #define TAG_MAILBOX	UINT32_MAX
 #define TAG_SHIFT	8		/* the place; below it, the socket */
@@ -69,10 +66,7 @@ struct worker {
 
 static volatile sig_atomic_t stop;
 static uint8_t		 datagram[DNS_MESSAGE_MAX];
-static union {
-	struct answer_value	 head;
-	uint8_t			 bytes[ANSWER_VALUE_MAX];
-} value;		/* what all get who wait for a question */
+static struct outcome	 outcome;	/* of the question that now ends */
 
 static void	stop_soon(int);
 static void	prepare(struct worker *);
@@ -84,16 +78,10 @@ static void	take(struct worker *);
 static void	begin(struct worker *, uint32_t);
 static void	ask(struct worker *, struct place *, uint64_t);
 static void	step(struct worker *, struct place *, enum upstream_status);
-static void	answered(struct worker *, struct place *);
-static void	failed(struct worker *, struct place *);
 static void	give_up(struct worker *, struct place *);
-static void	condemn(struct worker *, struct place *);
 static void	drop_all(struct worker *, struct place *, enum metric);
-static size_t	pack_failure(struct worker *, const struct place *);
-static void	end(struct worker *, struct place *, size_t, bool);
+static void	end(struct worker *, struct place *);
 static void	leave(struct worker *, struct place *);
-static void	store(struct worker *, const uint8_t *, size_t, uint64_t,
-		    size_t);
 
 void
 worker_run(const struct server *server, unsigned number)
@@ -330,11 +318,12 @@ ask(struct worker *worker, struct place *place, uint64_t now_us)
 	const uint8_t *key;
 	uint64_t since_us = pending_since_ms(server->pending, index) * 1000;
 	uint64_t end_us = now_us + server->upstreams.timeout_us;
-	size_t key_len, len;
-	uint64_t hash;
+	size_t key_len;
 
 	if (index == worker->blamed) {
-		condemn(worker, place);
+		outcome_condemn(&outcome, server, index, worker->number);
+		metrics_add(worker->metrics, METRIC_SERVFAIL, 1);
+		end(worker, place);
 		return;
 	}
 	if (pending_takes(server->pending, index) > 1) {
@@ -344,73 +333,39 @@ ask(struct worker *worker, struct place *place, uint64_t now_us)
 		drop_all(worker, place, METRIC_DROP_STALE);
 		return;
 	}
-	key = pending_key(server->pending, index, &key_len);
-	hash = pending_hash(server->pending, index);
-	if (server_lookup(server, hash, key, key_len, mono_boot_ms(),
-	    value.bytes, ANSWER_VALUE_MAX, &len) == CACHE_HIT &&
-	    len <= ANSWER_VALUE_MAX) {
-		end(worker, place, len, true);
+	if (outcome_recall(&outcome, server, index)) {
+		end(worker, place);
 		return;
 	}
+	key = pending_key(server->pending, index, &key_len);
 	step(worker, place, upstream_start(&place->exchange,
 	    &server->upstreams, worker->poller, number << TAG_SHIFT, key,
 	    key_len, worker->streams + (size_t)number * UPSTREAM_STREAM_MAX,
 	    now_us, end_us));
+	/* By the exchange's copy: the question may be another's by now. */
 	if (!worker->probing)
 		worker->probing = upstream_probe(
 		    &worker->place[worker->places].exchange,
 		    &server->upstreams, worker->poller,
-		    (uint32_t)worker->places << TAG_SHIFT, key, key_len,
-		    now_us) == UPSTREAM_WAITING;
+		    (uint32_t)worker->places << TAG_SHIFT,
+		    place->exchange.key, place->exchange.key_len, now_us) ==
+		    UPSTREAM_WAITING;
 }
 
 static void
 step(struct worker *worker, struct place *place, enum upstream_status status)
 {
-	if (status == UPSTREAM_ANSWERED)
-		answered(worker, place);
-	else if (status == UPSTREAM_FAILED)
-		failed(worker, place);
-}
-
-static void
-answered(struct worker *worker, struct place *place)
-{
-	struct upstream_exchange *exchange = &place->exchange;
-	uint64_t now_ms = mono_boot_ms();
-	uint8_t key[DNS_KEY_MAX];
-	struct dns_reply reply;
-	size_t len;
-
-	FAULT("worker.answered");
-	len = answer_pack(value.bytes, exchange->reply, exchange->reply_len,
-	    now_ms, &reply);
-	memcpy(key, exchange->key, exchange->key_len);
-	if (reply.nxdomain_whole)	/* RFC 2308 5: for every type */
-		dns_key_set_type(key, exchange->key_len, 0);
-	if (reply.storable)
-		store(worker, key, exchange->key_len,
-		    now_ms + (uint64_t)reply.lifetime * 1000, len);
-	end(worker, place, len, reply.storable);
-}
-
-/* Every upstream failed: the client gets TC, or the last bad rcode. */
-static void
-failed(struct worker *worker, struct place *place)
-{
-	uint16_t rcode = place->exchange.rcode;
-	size_t len;
-
-	metrics_add(worker->metrics, METRIC_SERVFAIL, 1);
-	len = pack_failure(worker, place);
-	if (place->exchange.truncated)
-		value.head.flags = DNS_FLAG_TC;
-	else if (rcode == DNS_RCODE_SERVFAIL)
-		store(worker, place->exchange.key, place->exchange.key_len,
-		    value.head.stored_ms + value.head.failed_s * 1000, len);
-	else
-		value.head.flags = rcode;
-	end(worker, place, len, true);
+	if (status == UPSTREAM_WAITING)
+		return;
+	if (status == UPSTREAM_ANSWERED) {
+		FAULT("worker.answered");
+		outcome_answer(&outcome, worker->server, &place->exchange);
+	} else {
+		outcome_failure(&outcome, worker->server, place->index,
+		    &place->exchange);
+		metrics_add(worker->metrics, METRIC_SERVFAIL, 1);
+	}
+	end(worker, place);
 }
 
 /* Others need the place. */
@@ -418,32 +373,9 @@ static void
 give_up(struct worker *worker, struct place *place)
 {
 	upstream_cancel(&place->exchange);
+	outcome_give_up(&outcome, worker->server, place->index);
 	metrics_add(worker->metrics, METRIC_SERVFAIL, 1);
-	end(worker, place, pack_failure(worker, place), true);
-}
-
-/*
- * Our predecessor died of a fault with this question in its hands.  It gets
- * SERVFAIL, from the cache too for a while, so that it kills no other.
- */
-static void
-condemn(struct worker *worker, struct place *place)
-{
-	char text[DNS_NAME_TEXT_MAX], hex[2 * DNS_KEY_MAX + 1];
-	const uint8_t *key;
-	size_t key_len, len, i;
-
-	key = pending_key(worker->server->pending, place->index, &key_len);
-	for (i = 0; i < key_len; i++)
-		snprintf(hex + 2 * i, 3, "%02x", key[i]);
-	log_error("worker %u died of a fault over %s type %u (%s); it gets "
-	    "SERVFAIL for %u s", worker->number + 1,
-	    dns_name_print(text, key, dns_key_name_len(key_len)),
-	    dns_key_type(key, key_len), hex, CONDEMNED_MS / 1000);
-	len = pack_failure(worker, place);
-	store(worker, key, key_len, value.head.stored_ms + CONDEMNED_MS, len);
-	metrics_add(worker->metrics, METRIC_SERVFAIL, 1);
-	end(worker, place, len, true);
+	end(worker, place);
 }
 
 /*
@@ -453,38 +385,18 @@ condemn(struct worker *worker, struct place *place)
 static void
 drop_all(struct worker *worker, struct place *place, enum metric reason)
 {
-	size_t len = pack_failure(worker, place);
-
+	outcome_give_up(&outcome, worker->server, place->index);
 	reply_streams(worker->server, worker->metrics, place->index,
-	    value.bytes, len, reason);
+	    outcome.value.bytes, outcome.len, reason);
 	place->ended = true;	/* look_after() frees it */
 }
 
-/* Fill value with SERVFAIL, kept longer if the last one is not long ago. */
-static size_t
-pack_failure(struct worker *worker, const struct place *place)
-{
-	const struct server *server = worker->server;
-	uint64_t now_ms = mono_boot_ms();
-	const uint8_t *key;
-	size_t key_len, len;
-	unsigned before = 0;
-
-	key = pending_key(server->pending, place->index, &key_len);
-	if (cache_lookup(server->cache,
-	    pending_hash(server->pending, place->index), key, key_len, now_ms,
-	    value.bytes, sizeof(value.head), &len) == CACHE_EXPIRED &&
-	    now_ms < value.head.stored_ms + FAILED_FOR_MS)
-		before = value.head.failed_s;
-	return (answer_pack_failure(&value.head, now_ms, before));
-}
-
 /*
- * Reply to all who wait, with value, and free the question.  What may not be
- * kept is not for those either who came when the answer was there already.
+ * Reply to all who wait, with the outcome, and free the question.  What may
+ * not be kept is not for those either who came when it was there already.
  */
 static void
-end(struct worker *worker, struct place *place, size_t len, bool for_late)
+end(struct worker *worker, struct place *place)
 {
 	uint32_t index = place->index;
 	int more;
@@ -492,10 +404,10 @@ end(struct worker *worker, struct place *place, size_t len, bool for_late)
 	do {
 		more = -1;
 		if (reply_all(worker->server, worker->metrics, index,
-		    value.bytes, len))
+		    outcome.value.bytes, outcome.len))
 			more = pending_finish(worker->server->pending,
 			    worker->number, index, &worker->look);
-	} while (more == 1 && for_late);
+	} while (more == 1 && outcome.for_late);
 	if (more == -1) {
 		place->ended = true;
 		return;
@@ -510,12 +422,4 @@ leave(struct worker *worker, struct place *place)
 {
 	place->index = 0;
 	worker->used--;
-}
-
-static void
-store(struct worker *worker, const uint8_t *key, size_t key_len,
-    uint64_t expiry_ms, size_t len)
-{
-	cache_store(worker->server->cache, server_hash(worker->server, key,
-	    key_len), key, key_len, expiry_ms, value.bytes, len);
 }
