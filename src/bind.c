@@ -47,7 +47,7 @@ bind_count(struct server *server)
 	unsigned each = options->listeners;
 
 	if (each == 0)
-		each = sysconf(_SC_NPROCESSORS_ONLN);
+		each = server_processors();
 	server->sockets = options->listen.count * each;
 	server->streams = options->tcp ? STREAMS : 0;
 }

@@ -101,7 +101,7 @@ shape_make(const struct server *server, struct server_shape *shape)
 	shape->limits.workers = options->workers;
 	shape->limits.per_worker = options->queries_per_worker;
 	shape->limits.queue = options->queue_size;
-	shape->limits.preferred = sysconf(_SC_NPROCESSORS_ONLN);
+	shape->limits.preferred = server_processors();
 	shape->cache_size = options->cache_size;
 	shape->cache_memory = options->cache_memory;
 	if (shape->cache_memory == 0)

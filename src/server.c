@@ -11,12 +11,26 @@
 
 #include <netinet/in.h>
 
+#include <sched.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cache.h"
 #include "dns.h"
 #include "server.h"
 #include "siphash.h"
+
+unsigned
+server_processors(void)
+{
+#ifdef CPU_COUNT
+	cpu_set_t set;
+
+	if (sched_getaffinity(0, sizeof(set), &set) == 0)
+		return (CPU_COUNT(&set));
+#endif
+	return (sysconf(_SC_NPROCESSORS_ONLN));
+}
 
 uint64_t
 server_hash(const struct server *server, const uint8_t *key, size_t key_len)

@@ -94,6 +94,9 @@ struct server_header {
 	_Atomic uint32_t	 stopping;	/* no one will come after you */
 };
 
+/* How many processors we may run on. */
+unsigned server_processors(void);
+
 /* The keyed hash of a question's key, for the cache and the pending table. */
 uint64_t server_hash(const struct server *server, const uint8_t *key,
 	    size_t key_len);
