@@ -73,7 +73,8 @@ background_serves(void)
 		close(null);
 	if (write(parent, "", 1) == -1)
 		log_warn("who started us is gone");
-	background_leave();
+	close(parent);
+	parent = -1;
 }
 
 void
@@ -81,5 +82,4 @@ background_leave(void)
 {
 	if (parent != -1)
 		close(parent);
-	parent = -1;
 }

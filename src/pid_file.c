@@ -82,9 +82,11 @@ pid_file_inherit(void)
 		owner = getpid();
 }
 
+/* A child writes nothing, or it would have a page of its own for it. */
 void
 pid_file_release(void)
 {
 	pidfile_close(file);
-	file = NULL;
+	if (owner == getpid())
+		file = NULL;
 }
