@@ -48,8 +48,7 @@ static enum upstream_status fail_upstream(struct upstream_exchange *,
 static enum upstream_status fail_tcp(struct upstream_exchange *, unsigned,
 		    uint64_t);
 static enum upstream_status waiting(struct upstream_exchange *);
-static enum upstream_status finish(struct upstream_exchange *,
-		    enum upstream_status);
+static enum upstream_status fail(struct upstream_exchange *);
 static bool	is_last(const struct upstream_exchange *);
 static uint64_t	wait_us(const struct upstream_exchange *, unsigned);
 static enum upstream_status judge(struct upstream_exchange *, unsigned,
@@ -161,7 +160,7 @@ go_on(struct upstream_exchange *x, uint64_t now_us)
 		if (x->tries[i].fd != -1)
 			return (waiting(x));
 	}
-	return (finish(x, UPSTREAM_FAILED));
+	return (fail(x));
 }
 
 /* A try came to nothing.  Go on at once if it was the current one. */
@@ -214,10 +213,10 @@ waiting(struct upstream_exchange *x)
 }
 
 static enum upstream_status
-finish(struct upstream_exchange *x, enum upstream_status status)
+fail(struct upstream_exchange *x)
 {
 	upstream_cancel(x);
-	return (status);
+	return (UPSTREAM_FAILED);
 }
 
 void
@@ -272,7 +271,7 @@ upstream_due(struct upstream_exchange *x, uint64_t now_us)
 		health_lost(health_of(x, try->upstream), now_us);
 	}
 	if (now_us >= x->end_us)
-		return (finish(x, UPSTREAM_FAILED));
+		return (fail(x));
 	return (go_on(x, now_us));
 }
 
@@ -340,7 +339,7 @@ judge(struct upstream_exchange *x, unsigned place, uint8_t *buf, size_t len,
 			health->flat_us = now_us + FLAT_US;
 		x->reply = buf;
 		x->reply_len = len;
-		return (finish(x, UPSTREAM_ANSWERED));
+		return (UPSTREAM_ANSWERED);
 	case TRUNCATED:
 		x->truncated = true;
 		if (!try->tcp && !(x->no_tcp & 1 << upstream)) {

@@ -104,7 +104,10 @@ enum upstream_status upstream_due(struct upstream_exchange *exchange,
 enum upstream_status upstream_again(struct upstream_exchange *exchange,
 	    uint64_t now_us);
 
-/* Close what is open.  After ANSWERED and FAILED that has been done. */
+/*
+ * Close what is open.  After ANSWERED that is the caller's to do, who may
+ * reply first; after FAILED it has been done.
+ */
 void	 upstream_cancel(struct upstream_exchange *exchange);
 
 #endif

@@ -45,6 +45,7 @@
 struct place {
 	uint32_t		 index;		/* in the table; 0: free */
 	bool			 ended;		/* but the table was busy */
+	bool			 asking;	/* the exchange has begun */
 	struct upstream_exchange exchange;
 };
 
@@ -169,8 +170,8 @@ turn(struct worker *worker, const sigset_t *mask)
 	uint64_t now_us;
 	unsigned i, socket;
 	bool rung = false;
-	char byte;
 	int timeout_ms, k, n;
+	char byte;
 
 	timeout_ms = next_wake_ms(worker);
 	worker->slot->due_ms = timeout_ms == -1 ? UINT64_MAX :
@@ -182,17 +183,17 @@ turn(struct worker *worker, const sigset_t *mask)
 	for (k = 0; k < n; k++) {
 		if (event[k].tag == TAG_MAILBOX) {
 			worker->slot->rung = 0;
-			recv(mailbox->end[MAIL_OWNER], &byte, 1,
-			    MSG_DONTWAIT);
 			worker->look = rung = true;
 			continue;
 		}
 		place = &worker->place[event[k].tag >> TAG_SHIFT];
 		socket = event[k].tag & ((1 << TAG_SHIFT) - 1);
-		if (place == probe)
+		if (place == probe) {
 			worker->probing = upstream_ready(&probe->exchange,
 			    socket, datagram, now_us) == UPSTREAM_WAITING;
-		else if (place->index != 0 && !place->ended) {
+			if (!worker->probing)
+				upstream_cancel(&probe->exchange);
+		} else if (place->index != 0 && !place->ended) {
 			worker->slot->in_hand = place->index;
 			step(worker, place, upstream_ready(&place->exchange,
 			    socket, datagram, now_us));
@@ -212,6 +213,8 @@ turn(struct worker *worker, const sigset_t *mask)
 	}
 	if (worker->look)
 		take(worker);
+	if (rung)
+		recv(mailbox->end[MAIL_OWNER], &byte, 1, MSG_DONTWAIT);
 }
 
 /* For how long nothing is to be done but what the poller tells. */
@@ -338,6 +341,7 @@ ask(struct worker *worker, struct place *place, uint64_t now_us)
 		return;
 	}
 	key = pending_key(server->pending, index, &key_len);
+	place->asking = true;
 	step(worker, place, upstream_start(&place->exchange,
 	    &server->upstreams, worker->poller, number << TAG_SHIFT, key,
 	    key_len, worker->streams + (size_t)number * UPSTREAM_STREAM_MAX,
@@ -408,6 +412,9 @@ end(struct worker *worker, struct place *place)
 			more = pending_finish(worker->server->pending,
 			    worker->number, index, &worker->look);
 	} while (more == 1 && outcome.for_late);
+	if (place->asking)
+		upstream_cancel(&place->exchange);
+	place->asking = false;
 	if (more == -1) {
 		place->ended = true;
 		return;

@@ -182,23 +182,26 @@ assert_closed(void)
 	ck_assert_int_eq(count_descriptors(), descriptors);
 }
 
-/* Wait for what is on its way, and hand it to its exchange. */
+/*
+ * Wait for what is on its way, and hand it to its exchange.  What is open when
+ * that was answered is ours to close.
+ */
 static enum upstream_status
 pump(void)
 {
 	enum upstream_status status = UPSTREAM_WAITING;
+	struct upstream_exchange *exchange;
 	struct poller_event event[8];
 	int i, n;
 
 	n = poller_wait(poller, event, 8, ARRIVAL_MS, NULL);
 	ck_assert_msg(n > 0, "nothing comes");
 	for (i = 0; i < n && status == UPSTREAM_WAITING; i++) {
-		if (event[i].tag >= PROBE_TAG)
-			status = upstream_ready(&probe,
-			    event[i].tag - PROBE_TAG, datagram, now_us);
-		else
-			status = upstream_ready(&x, event[i].tag - TAG,
-			    datagram, now_us);
+		exchange = event[i].tag >= PROBE_TAG ? &probe : &x;
+		status = upstream_ready(exchange, event[i].tag -
+		    (exchange == &probe ? PROBE_TAG : TAG), datagram, now_us);
+		if (status == UPSTREAM_ANSWERED)
+			upstream_cancel(exchange);
 	}
 	return (status);
 }
