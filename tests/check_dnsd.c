@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -1828,6 +1829,26 @@ START_TEST(daemon_goes_to_the_background_once_it_serves)
 }
 END_TEST
 
+START_TEST(listeners_are_as_many_as_the_processors_it_may_use)
+{
+	pid_t pids[DAEMON_PROCESSES];
+	cpu_set_t all, one;
+	int cpu = 0;
+
+	ck_assert_int_eq(sched_getaffinity(0, sizeof(all), &all), 0);
+	while (!CPU_ISSET(cpu, &all))
+		cpu++;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	ck_assert_int_eq(sched_setaffinity(0, sizeof(one), &one), 0);
+	start("-listeners 0");
+	wait_for_children(dnsd.pid, "dnsd: worker", 4, pids);	/* the last */
+	ck_assert_uint_eq(daemon_children(dnsd.pid, "dnsd: listener", pids),
+	    1);
+	ck_assert_int_eq(sched_setaffinity(0, sizeof(all), &all), 0);
+}
+END_TEST
+
 START_TEST(killed_children_are_replaced)
 {
 	static const int signals[] = { SIGKILL, SIGSEGV };
@@ -2340,6 +2361,8 @@ dnsd_suite(void)
 	tcase_add_test(tcase, what_is_in_hand_is_finished_at_the_end);
 	tcase_add_test(tcase, the_end_comes_in_time_with_a_silent_upstream);
 	tcase_add_test(tcase, daemon_goes_to_the_background_once_it_serves);
+	tcase_add_test(tcase,
+	    listeners_are_as_many_as_the_processors_it_may_use);
 	tcase_add_test(tcase, killed_children_are_replaced);
 	tcase_add_test(tcase, killed_worker_loses_no_waiting_client);
 	tcase_add_test(tcase, storm_of_killed_workers_loses_no_client);
