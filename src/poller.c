@@ -164,9 +164,9 @@ take(struct poller *poller, struct poller_event *event, int max)
 	while (i < poller->count) {
 		pfd = &poller->fds[i];
 		what = pfd->revents;
-		if (what & (POLLERR | POLLHUP | POLLNVAL))
-			what = pfd->events;
 		if (what != 0 && n < max) {
+			if (what & (POLLERR | POLLHUP | POLLNVAL))
+				what = pfd->events;
 			event[n].tag = poller->tag[i];
 			event[n++].events = (what & POLLIN ? POLLER_IN : 0) |
 			    (what & POLLOUT ? POLLER_OUT : 0);

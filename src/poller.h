@@ -14,12 +14,13 @@ struct poller;
 
 struct poller_event {
 	uint32_t	 tag;
-	unsigned	 events;	/* POLLER_IN, POLLER_OUT or both */
+	unsigned	 events;	/* of POLLER_IN and POLLER_OUT */
 };
 
 /*
  * A set of descriptors to wait for, at most max at a time.  Errors and
- * hang-ups show as what was waited for.  Returns NULL with errno.
+ * hang-ups show as what was waited for, even if that was nothing.  Returns
+ * NULL with errno.
  */
 struct poller	*poller_new(unsigned max);
 void		 poller_free(struct poller *poller);

@@ -37,8 +37,10 @@ stream_ready(struct stream *stream, struct connection *connection,
 {
 	if (events & POLLER_OUT)
 		flush(stream, connection);
-	else
+	else if (events & POLLER_IN)
 		read_some(stream, connection);
+	else	/* a reset, after the end perhaps: no reply will reach it */
+		stream_drop(stream, connection, METRIC_TCP_CLOSED_CLIENT);
 }
 
 static void

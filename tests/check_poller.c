@@ -145,12 +145,20 @@ END_TEST
 
 START_TEST(hang_up_shows_as_what_was_waited_for)
 {
+	int i;
+
 	add(1);
 	if (_i == 1)
 		grow_old();
 	close(pair[0][1]);
 	ck_assert_int_eq(wait_now(), 1);
 	ck_assert_uint_eq(event[0].events, POLLER_IN);
+	ck_assert_int_eq(poller_change(poller, pair[0][0], 0, 5), 0);
+	for (i = 0; i < LONG_AGO; i++) {
+		ck_assert_int_eq(wait_now(), 1);
+		ck_assert_uint_eq(event[0].tag, 5);
+		ck_assert_uint_eq(event[0].events, 0);
+	}
 }
 END_TEST
 

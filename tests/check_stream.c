@@ -852,6 +852,21 @@ START_TEST(half_closed_connection_gets_all_its_replies)
 }
 END_TEST
 
+/* What it waits for may take long, and each turn would find it hung up. */
+START_TEST(client_that_resets_after_its_end_is_dropped_at_once)
+{
+	int fd;
+
+	start("-timeout 60s");
+	fd = dial();
+	send_name(fd, "silent.a.test", 1);
+	shutdown(fd, SHUT_WR);
+	dawdle(50);
+	reset(fd);
+	assert_stat("tcp-closed-client", 1);
+}
+END_TEST
+
 /* Both wait for the one answer; neither is the other's retransmission. */
 START_TEST(udp_and_tcp_from_one_port_are_two_clients)
 {
@@ -2589,6 +2604,8 @@ stream_suite(void)
 	tcase_add_test(tcase, message_that_dribbles_too_long_is_given_up);
 	tcase_add_test(tcase, every_message_has_its_own_time);
 	tcase_add_test(tcase, half_closed_connection_gets_all_its_replies);
+	tcase_add_test(tcase,
+	    client_that_resets_after_its_end_is_dropped_at_once);
 	tcase_add_test(tcase, udp_and_tcp_from_one_port_are_two_clients);
 	tcase_add_test(tcase, any_is_forwarded_by_tcp_and_truncated_by_udp);
 
