@@ -612,7 +612,11 @@ load()
 	lost=$(awk '/Queries lost:/ { print $3 }' "$dir/dnsperf")
 	[ "${sent:-0}" -ge $(($2 * 100)) ]
 	check $? "dnsperf sent ${sent:-no} queries"
-	[ "${lost:--1}" -eq 0 ]
+	# A datagram may be lost in a socket's buffer, whatever dnsd does; its
+	# own books are closed at its end.
+	most=0
+	[ "$1" != udp ] || most=$((${sent:-0} / 1000000))
+	[ "${lost:--1}" -ge 0 ] && [ "$lost" -le "$most" ]
 	check $? "dnsperf lost ${lost:-nobody knows how many} queries"
 	! grep 'Response codes:' "$dir/dnsperf" |
 	    grep -qE 'SERVFAIL|REFUSED|FORMERR|NOTIMP'
