@@ -9,7 +9,6 @@
  * a place there, and one that waits long pays for one and a few waits.
  */
 
-#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <time.h>
@@ -31,6 +30,7 @@ struct poller {
 };
 
 static short	to_poll(unsigned);
+static unsigned	from_poll(short);
 static unsigned	find(const struct poller *, int);
 static void	drop(struct poller *, unsigned);
 static int	take(struct poller *, struct poller_event *, int);
@@ -73,6 +73,13 @@ to_poll(unsigned events)
 {
 	return ((events & POLLER_IN ? POLLIN : 0) |
 	    (events & POLLER_OUT ? POLLOUT : 0));
+}
+
+static unsigned
+from_poll(short events)
+{
+	return ((events & POLLIN ? POLLER_IN : 0) |
+	    (events & POLLOUT ? POLLER_OUT : 0));
 }
 
 /* Where a descriptor is among the young; count: it isn't. */
@@ -168,15 +175,12 @@ take(struct poller *poller, struct poller_event *event, int max)
 			if (what & (POLLERR | POLLHUP | POLLNVAL))
 				what = pfd->events;
 			event[n].tag = poller->tag[i];
-			event[n++].events = (what & POLLIN ? POLLER_IN : 0) |
-			    (what & POLLOUT ? POLLER_OUT : 0);
+			event[n++].events = from_poll(what);
 			poller->waits[i] = 0;
 		} else if (what == 0 && poller->waits[i] < QUIET_WAITS)
 			poller->waits[i]++;
 		else if (what == 0 && quiet_add(poller->fds[0].fd, pfd->fd,
-		    (pfd->events & POLLIN ? POLLER_IN : 0) |
-		    (pfd->events & POLLOUT ? POLLER_OUT : 0),
-		    poller->tag[i]) == 0) {
+		    from_poll(pfd->events), poller->tag[i]) == 0) {
 			drop(poller, i);	/* another takes its place */
 			continue;
 		}

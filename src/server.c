@@ -4,7 +4,7 @@
 /*
  * What every process does with what it inherited: find its slot, look in the
  * cache, ring a worker, and have a reply leave from the address that was
- * asked.
+ * asked; and how many processors there are for it all.
  */
 
 #include <sys/socket.h>

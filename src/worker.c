@@ -8,9 +8,10 @@
  * something in the pending table; what, the table knows.
  *
  * Each question in hand has a place.  It is ended in this order: the answer is
- * stored, every waiter is replied to and marked, the entry is freed.  So who
- * asks meanwhile finds either the entry or the answer, and a worker that dies
- * on the way leaves its successor all that is still to be done.
+ * stored, every waiter is replied to and marked, the entry is freed, and the
+ * sockets are closed.  So who asks meanwhile finds either the entry or the
+ * answer, and a worker that dies on the way leaves its successor all that is
+ * still to be done.
  */
 
 #include <sys/mman.h>
@@ -19,7 +20,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -213,6 +213,7 @@ turn(struct worker *worker, const sigset_t *mask)
 	}
 	if (worker->look)
 		take(worker);
+	/* Last, since it holds up who asks; who came meanwhile rings again. */
 	if (rung)
 		recv(mailbox->end[MAIL_OWNER], &byte, 1, MSG_DONTWAIT);
 }
